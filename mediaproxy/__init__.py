@@ -1,0 +1,1 @@
+"""A media proxy for Kamailio and OpenSIPS that speaks the rtpengine ng protocol."""

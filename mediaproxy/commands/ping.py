@@ -1,0 +1,10 @@
+"""``ping`` (reference B.1): anything but ``pong`` makes a SIP proxy disable the node."""
+
+from __future__ import annotations
+
+from mediaproxy.commands.context import Context
+from mediaproxy.ng.message import NgReply, NgRequest
+
+
+def ping(_context: Context, _request: NgRequest, _now: float) -> NgReply:
+    return {"result": "pong"}

@@ -1,0 +1,134 @@
+"""``statistics`` (reference B.7): counts are integers, durations and averages strings, as dashboards parse them."""
+
+from __future__ import annotations
+
+from mediaproxy.commands.context import Context
+from mediaproxy.ng.message import NgReply, NgReplyValue, NgRequest
+from mediaproxy.stats.totals import EndReason
+
+_CONTROL_NAMES = {
+    "ping": "ping",
+    "offer": "offer",
+    "answer": "answer",
+    "delete": "delete",
+    "query": "query",
+    "list": "list",
+    "statistics": "stats",
+}
+"""How ``controlstatistics`` names the commands."""
+
+
+def statistics(context: Context, _request: NgRequest, now: float) -> NgReply:
+    """All groups that we can fill with true values; nothing is kernel-forwarded or transcoded yet, hence the zeros."""
+    return {
+        "statistics": {
+            "currentstatistics": _current(context, now),
+            "totalstatistics": _totals(context, now),
+            "controlstatistics": _control(context),
+            "interfaces": _interfaces(context),
+        },
+        "result": "ok",
+    }
+
+
+def _current(context: Context, now: float) -> dict[str, NgReplyValue]:
+    totals = context.relay.totals()
+    context.rates.sample(totals, now)
+    rates = context.rates.rates(totals, now)
+    sessions = len(context.table)
+    report: dict[str, NgReplyValue] = {
+        "sessionsown": sessions,
+        "sessionsforeign": 0,
+        "sessionstotal": sessions,
+        "transcodedmedia": 0,
+    }
+    for path, packets, size, errors in (
+        ("_user", rates.packets, rates.bytes, rates.errors),
+        ("_kernel", 0, 0, 0),
+        ("", rates.packets, rates.bytes, rates.errors),
+    ):
+        report[f"packetrate{path}"] = packets
+        report[f"byterate{path}"] = size
+        report[f"errorrate{path}"] = errors
+    medias = sum(1 for call in context.table.values() for media in call.medias() if media.pair is not None)
+    report |= {"media_userspace": medias, "media_kernel": 0, "media_mixed": 0}
+    return report
+
+
+def _totals(context: Context, now: float) -> dict[str, NgReplyValue]:
+    calls = context.totals
+    relayed = context.relay.totals()
+    report: dict[str, NgReplyValue] = {
+        "uptime": str(int(now - context.started)),
+        "managedsessions": calls.managed,
+        "rejectedsessions": calls.rejected,
+        "timeoutsessions": calls.ended[EndReason.TIMEOUT],
+        "silenttimeoutsessions": calls.ended[EndReason.SILENT_TIMEOUT],
+        "finaltimeoutsessions": calls.ended[EndReason.FINAL_TIMEOUT],
+        "offertimeoutsessions": calls.ended[EndReason.OFFER_TIMEOUT],
+        "regularterminatedsessions": calls.ended[EndReason.DELETED],
+        "forcedterminatedsessions": calls.ended[EndReason.SHUTDOWN],
+    }
+    for path, packets, size, errors in (
+        ("_user", relayed.packets, relayed.bytes, relayed.errors),
+        ("_kernel", 0, 0, 0),
+        ("", relayed.packets, relayed.bytes, relayed.errors),
+    ):
+        report[f"relayedpackets{path}"] = packets
+        report[f"relayedpacketerrors{path}"] = errors
+        report[f"relayedbytes{path}"] = size
+    report |= {
+        "zerowaystreams": calls.zero_way,
+        "onewaystreams": calls.one_way,
+        "avgcallduration": _seconds(calls.mean_duration),
+        "totalcallsduration": _seconds(calls.duration),
+        "totalcallsduration2": _seconds(calls.duration_squared),
+        "totalcallsduration_stddev": _seconds(calls.duration_deviation),
+    }
+    return report
+
+
+def _control(context: Context) -> dict[str, NgReplyValue]:
+    proxies: list[NgReplyValue] = []
+    sums: dict[str, int] = dict.fromkeys(_CONTROL_NAMES.values(), 0)
+    for peer, counters in context.control.peers.items():
+        report: dict[str, NgReplyValue] = {"proxy": peer}
+        for command, name in _CONTROL_NAMES.items():
+            counted = counters.commands.get(command)
+            count = counted.count if counted is not None else 0
+            report[f"{name}count"] = count
+            report[f"{name}duration"] = _seconds(counted.seconds if counted is not None else 0.0)
+            sums[name] += count
+        report["errorcount"] = counters.errors
+        proxies.append(report)
+    control: dict[str, NgReplyValue] = {"proxies": proxies}
+    control |= {f"total{name}count": count for name, count in sums.items()}
+    return control
+
+
+def _interfaces(context: Context) -> list[NgReplyValue]:
+    report: list[NgReplyValue] = []
+    for interface in context.interfaces.all:
+        pool = context.pools.of(interface)
+        used = pool.size - pool.free
+        report.append(
+            {
+                "name": interface.name,
+                "address": interface.address,
+                "ports": {
+                    "min": interface.port_min,
+                    "max": interface.port_max,
+                    "used": used * 2,
+                    "used_pct": f"{100 * used / pool.size if pool.size else 0:.2f}",
+                    "free": pool.free * 2,
+                    "totals": pool.size * 2,
+                    "young": pool.young_taken,
+                    "busy": pool.busy,
+                },
+            }
+        )
+    return report
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.6f}"

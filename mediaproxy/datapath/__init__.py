@@ -1,0 +1,31 @@
+"""How media moves, as the core sees it: values and protocols, no mechanism."""
+
+from mediaproxy.datapath.relay import (
+    DropReason,
+    PacketClass,
+    Relay,
+    RelayTotals,
+    SourceEvent,
+    SourceEventKind,
+    SourcePolicy,
+    SsrcCounters,
+    StreamCounters,
+    TransportConfig,
+    TransportCounters,
+    TransportHandle,
+)
+
+__all__ = [
+    "DropReason",
+    "PacketClass",
+    "Relay",
+    "RelayTotals",
+    "SourceEvent",
+    "SourceEventKind",
+    "SourcePolicy",
+    "SsrcCounters",
+    "StreamCounters",
+    "TransportConfig",
+    "TransportCounters",
+    "TransportHandle",
+]

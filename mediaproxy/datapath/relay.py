@@ -1,0 +1,213 @@
+"""What the core asks of the relay, and what the relay reports: values and one protocol.
+
+A *transport* is one bound UDP socket facing one party. What arrives on it is told apart (RFC 7983) and sent on to
+its *sinks*: other transports, each of which sends from its own socket to its own ``remote``. Offer/answer makes two
+one-element lists; forks, subscriptions and taps are further sinks. The core decides, the relay obeys: it never
+changes a ``TransportConfig`` by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NewType, Protocol
+
+from mediaproxy.net import Endpoint
+
+TransportHandle = NewType("TransportHandle", int)
+"""Slot in the low 32 bits, generation in the high 32 bits: a handle is never valid again once closed."""
+
+
+class PacketClass(IntEnum):
+    """What a datagram is, by its first bytes (RFC 7983, RFC 5761 section 4; numbers are those of ``mpo_abi.h``)."""
+
+    RTP = 0
+    RTCP = 1
+    STUN = 2
+    DTLS = 3
+    ZRTP = 4
+    KEEPALIVE = 5
+    """Too short to be any of the others (an empty datagram or CR LF, RFC 6263 section 4.1)."""
+    OTHER = 6
+
+
+class SourcePolicy(IntEnum):
+    """Whose packets a transport accepts (numbers are those of ``mpo_abi.h``)."""
+
+    CLOSED = 0
+    """Nobody's: drop and count. The state of a transport that has just been opened."""
+    OPEN = 1
+    """Anybody's. A source other than ``expected`` and than the one reported last since the last configure is reported,
+    unless the packet is ``PacketClass.OTHER`` on a transport that is not opaque (rate-limited in C)."""
+    LOCKED = 2
+    """Only ``expected``'s. Others are dropped and counted; the first after each configure is reported."""
+    TRUSTING = 3
+    """Anybody's, nothing is reported: rtpengine's behaviour after learning (``source-lock = rtpengine``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfig:
+    """All that the relay knows of one transport; replaced as a whole, atomically for the packet path.
+
+    Attributes:
+        remote: where packets that leave by this transport go; ``None`` drops and counts them.
+        expected: the accepted source under ``LOCKED``; under ``OPEN`` the source that needs no report.
+        opaque: no demultiplexing: everything goes to ``rtp_sinks`` unchanged (T.38 UDPTL, BFCP).
+        rtp_sinks: where RTP (and STUN, DTLS, ZRTP and keep-alives that nobody terminates) goes.
+        rtcp_sinks: where RTCP goes; while it is empty nothing is told apart as RTCP: on a port without rtcp-mux, payload
+            types 64 to 95 with the marker bit only look like it (RFC 5761, section 4).
+        tos: the TOS / traffic class byte of what leaves by this transport; ``None`` leaves the socket's as it is.
+        drop: discard all media that arrives, counted (``drop-traffic``, blocked media).
+        clock_rates: (payload type, Hz) for the jitter of what arrives; static types are known without.
+    """
+
+    handle: TransportHandle
+    policy: SourcePolicy
+    remote: Endpoint | None = None
+    expected: Endpoint | None = None
+    opaque: bool = False
+    rtp_sinks: tuple[TransportHandle, ...] = ()
+    rtcp_sinks: tuple[TransportHandle, ...] = ()
+    tos: int | None = None
+    drop: bool = False
+    clock_rates: tuple[tuple[int, int], ...] = ()
+
+
+class SourceEventKind(IntEnum):
+    """Numbers are those of ``mpo_abi.h``."""
+
+    SEEN = 1
+    """Under ``OPEN``: a packet from a source that was not the last one reported. The packet was forwarded."""
+    REFUSED = 2
+    """Under ``LOCKED``: the first packet from another source since the last configure. It was dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEvent:
+    """A report of the relay; ``ssrc`` is 0 unless ``packet_class`` is RTP or RTCP."""
+
+    kind: SourceEventKind
+    handle: TransportHandle
+    packet_class: PacketClass
+    source: Endpoint
+    ssrc: int
+
+
+class DropReason(IntEnum):
+    """Why a received packet was not forwarded (numbers are those of ``mpo_abi.h``)."""
+
+    CLOSED = 0
+    """The transport is not in use (no answer processed, call deleted)."""
+    WRONG_SOURCE = 1
+    """Another source than the learnt one (``SourcePolicy.LOCKED``)."""
+    NO_SINK = 2
+    """Nobody is to get this class of packet."""
+    NO_DESTINATION = 3
+    """The sink's remote endpoint is not known (not answered yet, or on hold with 0.0.0.0)."""
+    BLOCKED = 4
+    """``TransportConfig.drop``."""
+    SEND_FAILED = 5
+    """The kernel refused to send it (no route, buffer full)."""
+    TRUNCATED = 6
+    """Larger than the relay's receive buffer."""
+
+
+@dataclass(frozen=True, slots=True)
+class SsrcCounters:
+    """RTP reception statistics of one SSRC (RFC 3550, section 6.4 and appendices A.1, A.3, A.8).
+
+    Attributes:
+        ssrc: host order.
+        extended_sequence: highest sequence number with cycles in the upper 16 bits.
+        lost: expected less received (duplicates don't count as received), never below 0.
+        jitter_ts: interarrival jitter in RTP timestamp units; 0.0 where the clock rate is not known.
+    """
+
+    ssrc: int
+    packets: int
+    bytes: int
+    last_timestamp: int
+    extended_sequence: int
+    lost: int
+    duplicates: int
+    reordered: int
+    jitter_ts: float
+    payload_type: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCounters:
+    """One stream (the RTP or the RTCP of a transport): what was received and what was sent on it.
+
+    ``bytes`` count UDP payload. ``errors`` are received packets that were dropped or could not be sent on.
+    ``last_seen`` is on the monotonic clock, in seconds; ``None`` before the first packet.
+    """
+
+    packets: int
+    bytes: int
+    errors: int
+    packets_out: int
+    bytes_out: int
+    last_seen: float | None
+    ssrcs: tuple[SsrcCounters, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TransportCounters:
+    """Both streams of a transport (RTCP is separate also when muxed) and its drops, indexed by ``DropReason``."""
+
+    rtp: StreamCounters
+    rtcp: StreamCounters
+    drops: tuple[int, ...]
+    reports: int
+    """How many source events this transport has put into the ring: what Python was told of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayTotals:
+    """All that the relay has received since it started, whatever became of the transports: never goes back.
+
+    ``errors`` are dropped packets, which ``packets`` and ``bytes`` (UDP payload) don't count.
+    """
+
+    packets: int
+    bytes: int
+    errors: int
+
+
+class Relay(Protocol):
+    """What the core needs from outside to move media. Each call is quick and never blocks on the network."""
+
+    def open_pair(self, address: str, port: int, group: int) -> tuple[TransportHandle, TransportHandle]:
+        """Bind UDP sockets to ``port`` (RTP) and ``port + 1`` (RTCP) of a local address, both ``CLOSED``.
+
+        Args:
+            address: canonical local address.
+            port: even, host order.
+            group: transports of one group are served by one worker thread: give the transports of a call the same.
+        Raises:
+            PortBusyError: one of the two is in use; nothing stays open.
+            RelayError: no descriptor, no slot, no such address; the text says which. Nothing stays open.
+        """
+        ...
+
+    def close(self, handles: Sequence[TransportHandle]) -> None:
+        """Close transports. Unknown and already closed handles are ignored."""
+        ...
+
+    def configure(self, configs: Sequence[TransportConfig]) -> None:
+        """Replace the configuration of open transports; closed handles are ignored."""
+        ...
+
+    def counters(self, handle: TransportHandle) -> TransportCounters:
+        """Read from shared memory, no system call. A closed handle yields its last values as long as the slot is free."""
+        ...
+
+    def last_seen(self, handle: TransportHandle) -> float | None:
+        """When the last accepted packet (RTP, RTCP or opaque) arrived, monotonic seconds; ``None`` before the first."""
+        ...
+
+    def totals(self) -> RelayTotals:
+        """Sums over all transports, open and closed; no system call."""
+        ...

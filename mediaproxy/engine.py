@@ -1,0 +1,161 @@
+"""The core's face: requests, media reports and the time go in; replies, relay changes and events come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from mediaproxy.calls.addresses import AddressPolicy
+from mediaproxy.calls.events import CallEvent, EventKind
+from mediaproxy.calls.latching import Latch
+from mediaproxy.calls.lifecycle import Lifecycle
+from mediaproxy.calls.offer_answer import OfferAnswer, SessionSettings
+from mediaproxy.calls.sockets import Sockets
+from mediaproxy.calls.table import CallTable
+from mediaproxy.calls.timeouts import Timeouts
+from mediaproxy.commands import COMMANDS, Context
+from mediaproxy.datapath import Relay, SourceEvent, SourceEventKind, TransportConfig
+from mediaproxy.errors import RequestError
+from mediaproxy.interfaces import Interfaces
+from mediaproxy.ng.message import NgReply, NgRequest
+from mediaproxy.ports import PortPools, Shuffle
+from mediaproxy.stats.control import ControlCounters
+from mediaproxy.stats.totals import CallTotals, EndReason, RateMeter
+
+_MAX_CALLS_PER_TURN: Final = 256
+"""How many due calls one ``expire`` handles, so that a burst of deadlines does not delay requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What the configuration decides of the core.
+
+    Attributes:
+        max_sessions: calls at most (0 accepts no new call); ``None`` for no limit.
+        port_quarantine: seconds for which a freed port pair is not wanted again.
+    """
+
+    session: SessionSettings = field(default_factory=SessionSettings)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    max_sessions: int | None = None
+    port_quarantine: float = 60.0
+
+
+class Engine:
+    """See the head of this file. Not thread-safe: one loop owns it. ``now`` is monotonic seconds throughout."""
+
+    def __init__(
+        self,
+        *,
+        interfaces: Interfaces,
+        relay: Relay,
+        settings: EngineSettings,
+        addresses: AddressPolicy,
+        control: ControlCounters,
+        shuffle: Shuffle,
+        loop_marker: str,
+        now: float,
+        wall_offset: float,
+    ) -> None:
+        """Args:
+        control: counters of the control listeners, for ``statistics``; only read here.
+        shuffle: where the order of ports gets its randomness.
+        loop_marker: 12 random hexadecimal digits, new at each start.
+        wall_offset: unix time minus monotonic time.
+        """
+        self._changes: list[TransportConfig] = []
+        self._events: list[CallEvent] = []
+        self._table = CallTable()
+        totals = CallTotals()
+        pools = PortPools(interfaces, settings.port_quarantine, shuffle)
+        sockets = self._sockets = Sockets(pools, relay)
+        self._context = Context(
+            table=self._table,
+            lifecycle=Lifecycle(
+                self._table, sockets, relay, settings.timeouts, totals, self._events.append, self._changes.extend
+            ),
+            offer_answer=OfferAnswer(interfaces, sockets, addresses, settings.session, loop_marker),
+            relay=relay,
+            interfaces=interfaces,
+            pools=pools,
+            totals=totals,
+            rates=RateMeter(),
+            control=control,
+            max_sessions=settings.max_sessions,
+            started=now,
+            wall_offset=wall_offset,
+            emit=self._events.append,
+            configure=self._changes.extend,
+        )
+
+    @property
+    def calls(self) -> int:
+        """How many calls there are, those in their delete delay included."""
+        return len(self._table)
+
+    def set_wall_offset(self, offset: float) -> None:
+        """Tell the core that the wall clock was set: unix time minus monotonic time."""
+        self._context.wall_offset = offset
+
+    def handle(self, request: NgRequest, now: float) -> NgReply:
+        """Carry out one command.
+
+        Raises:
+            RequestError: it can't be done; the text is the client's ``error-reason``, and nothing was changed.
+        """
+        command = COMMANDS.get(request.command)
+        if command is None:
+            raise RequestError("Unrecognized command")
+        return command(self._context, request, now)
+
+    def source_seen(self, report: SourceEvent, now: float) -> None:
+        """The relay saw a packet from a source that it had not reported before (or refused one)."""
+        found = self._sockets.owner(report.handle)
+        if found is None:
+            return  # the call ended while the report was on its way
+        call, media, transport = found
+        latching = transport.latching
+        if report.kind is SourceEventKind.REFUSED:
+            if not transport.refusals_reported and latching.state is Latch.CONFIRMED:
+                transport.refusals_reported = True
+                self._emit_source(EventKind.SOURCE_REFUSED, call.call_id, report, str(latching.learnt))
+            return
+        before = latching.state
+        if latching.see(report.source, report.packet_class, now):
+            self._changes += media.configs(call.tos)
+            if latching.state is not before or latching.handover:
+                self._emit_source(EventKind.LEARNT, call.call_id, report, str(latching.signalled))
+
+    def take_config_changes(self) -> list[TransportConfig]:
+        """What the relay is to do now; in order, a later change of a transport replaces an earlier one."""
+        changes = self._changes[:]
+        self._changes.clear()
+        return changes
+
+    def take_events(self) -> list[CallEvent]:
+        """What happened to calls since the last time."""
+        events = self._events[:]
+        self._events.clear()
+        return events
+
+    def next_deadline(self) -> float | None:
+        """When ``expire`` wants to be called next."""
+        return self._table.next_deadline()
+
+    def expire(self, now: float) -> None:
+        """Do what time alone brings about: learning windows end, deleted and silent calls go."""
+        self._context.rates.sample(self._context.relay.totals(), now)
+        for _ in range(_MAX_CALLS_PER_TURN):
+            call = self._table.pop_due(now)
+            if call is None:
+                return
+            self._context.lifecycle.look_at(call, now)
+
+    def close_all(self, now: float) -> None:
+        """End all calls: the daemon goes down."""
+        for call in list(self._table.values()):
+            self._context.lifecycle.close(call, EndReason.SHUTDOWN, now)
+
+    def _emit_source(self, kind: EventKind, call_id: str, report: SourceEvent, expected: str) -> None:
+        facts = {"expected": expected, "seen": str(report.source), "packet": report.packet_class.name}
+        self._events.append(CallEvent(kind, call_id, facts))

@@ -1,0 +1,92 @@
+"""A relay that binds nothing: it remembers what it was asked for and counts what a test says arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mediaproxy.datapath import (
+    RelayTotals,
+    SsrcCounters,
+    StreamCounters,
+    TransportConfig,
+    TransportCounters,
+    TransportHandle,
+)
+from mediaproxy.errors import PortBusyError, RelayError
+
+NOTHING = StreamCounters(0, 0, 0, 0, 0, None, ())
+
+
+@dataclass
+class FakeTransport:
+    address: str
+    port: int
+    config: TransportConfig | None = None
+    rtp: StreamCounters = NOTHING
+    rtcp: StreamCounters = NOTHING
+    closed: bool = False
+
+
+@dataclass
+class FakeRelay:
+    """Attributes:
+    busy: (address, even port) pairs that somebody else has bound.
+    capacity: open transports at most.
+    """
+
+    busy: set[tuple[str, int]] = field(default_factory=set)
+    capacity: int = 1_000_000
+    transports: dict[TransportHandle, FakeTransport] = field(default_factory=dict)
+
+    @property
+    def open(self) -> list[FakeTransport]:
+        return [transport for transport in self.transports.values() if not transport.closed]
+
+    def open_pair(self, address: str, port: int, group: int) -> tuple[TransportHandle, TransportHandle]:
+        if (address, port) in self.busy or any((one.address, one.port) == (address, port) for one in self.open):
+            raise PortBusyError(f"{address}:{port} is in use")
+        if len(self.open) + 2 > self.capacity:
+            raise RelayError("out of descriptors")
+        handles = []
+        for number in (port, port + 1):
+            handle = TransportHandle(len(self.transports) + 1)
+            self.transports[handle] = FakeTransport(address, number)
+            handles.append(handle)
+        return handles[0], handles[1]
+
+    def close(self, handles: Sequence[TransportHandle]) -> None:
+        for handle in handles:
+            self.transports[handle].closed = True
+
+    def configure(self, configs: Sequence[TransportConfig]) -> None:
+        for config in configs:
+            self.transports[config.handle].config = config
+
+    def counters(self, handle: TransportHandle) -> TransportCounters:
+        transport = self.transports[handle]
+        return TransportCounters(transport.rtp, transport.rtcp, (0,) * 7, 0)
+
+    def last_seen(self, handle: TransportHandle) -> float | None:
+        transport = self.transports[handle]
+        seen = [one.last_seen for one in (transport.rtp, transport.rtcp) if one.last_seen is not None]
+        return max(seen, default=None)
+
+    def totals(self) -> RelayTotals:
+        streams = [stream for one in self.transports.values() for stream in (one.rtp, one.rtcp)]
+        return RelayTotals(
+            sum(one.packets for one in streams), sum(one.bytes for one in streams), sum(one.errors for one in streams)
+        )
+
+    def handle_at(self, address: str, port: int) -> TransportHandle:
+        """The open transport on a local address and port."""
+        for handle, transport in self.transports.items():
+            if (transport.address, transport.port) == (address, port) and not transport.closed:
+                return handle
+        raise KeyError((address, port))
+
+    def receive(self, address: str, port: int, packets: int, last_seen: float, ssrc: int = 0x1234) -> None:
+        """Let RTP arrive: G.711 of 20 ms."""
+        transport = self.transports[self.handle_at(address, port)]
+        one = SsrcCounters(ssrc, packets, packets * 172, 160 * packets, packets, 0, 0, 0, 0.0, 0)
+        transport.rtp = StreamCounters(packets, packets * 172, 0, 0, 0, last_seen, (one,))
