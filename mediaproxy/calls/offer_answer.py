@@ -89,7 +89,7 @@ class OfferAnswer:
         Raises:
             SdpIncompleteError: ``SIP-source-address`` without ``received-from``.
             RefusedAddressError: the SDP points where media must not go.
-            OutOfPortsError, RelayError: not enough sockets; nothing was changed.
+            OutOfPortsError: not enough sockets; nothing was changed.
         """
         listener = dialogue.second if speaker is dialogue.first else dialogue.first
         is_answer = request.command == "answer"

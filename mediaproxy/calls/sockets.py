@@ -7,7 +7,7 @@ from types import TracebackType
 from mediaproxy.calls.call import Call
 from mediaproxy.calls.media import Media, PortPair, Transport
 from mediaproxy.datapath import Relay, TransportHandle
-from mediaproxy.errors import OutOfPortsError, PortBusyError
+from mediaproxy.errors import OutOfPortsError, PortBusyError, RelayError
 from mediaproxy.interfaces import Interface
 from mediaproxy.ports import PortPools
 
@@ -40,8 +40,7 @@ class Sockets:
         """Take and bind one pair for a call.
 
         Raises:
-            OutOfPortsError: no pair of the interface is free.
-            RelayError: the relay cannot open any more sockets.
+            OutOfPortsError: no pair of the interface is free, or the relay cannot open any more sockets.
         """
         pool = self._pools.of(interface)
         for _ in range(pool.size):
@@ -52,9 +51,10 @@ class Sockets:
                 rtp, rtcp = self._relay.open_pair(interface.address, port, call.group)
             except PortBusyError:
                 pool.set_aside(port)
-            except BaseException:
+            except RelayError as error:
+                # No descriptor, no slot: to the SIP proxy the same thing, it tries the next node.
                 pool.put_back(port)
-                raise
+                raise OutOfPortsError(f"interface {interface.name}: {error}") from error
             else:
                 self._owners[rtp] = self._owners[rtcp] = call
                 return PortPair(interface, Transport(rtp, interface, port), Transport(rtcp, interface, port + 1))
