@@ -7,7 +7,7 @@ from typing import Final
 
 from mediaproxy.calls.addresses import AddressPolicy
 from mediaproxy.calls.events import CallEvent, EventKind
-from mediaproxy.calls.latching import Latch
+from mediaproxy.calls.latching import Latch, is_evidence
 from mediaproxy.calls.lifecycle import Lifecycle
 from mediaproxy.calls.offer_answer import OfferAnswer, SessionSettings
 from mediaproxy.calls.sockets import Sockets
@@ -120,8 +120,10 @@ class Engine:
                 transport.refusals_reported = True
                 self._emit_source(EventKind.SOURCE_REFUSED, call.call_id, report, str(latching.learnt))
             return
+        if not is_evidence(report.packet_class, opaque=media.opaque):
+            return
         before = latching.state
-        if latching.see(report.source, report.packet_class, now):
+        if latching.see(report.source, now):
             self._changes += media.configs(call.tos)
             if latching.state is not before or latching.handover:
                 self._emit_source(EventKind.LEARNT, call.call_id, report, str(latching.signalled))

@@ -84,6 +84,14 @@ def rank_source(source: Endpoint, signalled: Endpoint | None) -> Rank:
     return Rank.SAME_PORT if source.port == signalled.port else Rank.ANY
 
 
+def is_evidence(packet_class: PacketClass, *, opaque: bool) -> bool:
+    """Whether a packet says where a party is.
+
+    One that is nothing we know does not, scanners send such things; but where media is opaque all is unknown.
+    """
+    return opaque or packet_class is not PacketClass.OTHER
+
+
 class Latching:
     """The latch of one transport.
 
@@ -164,12 +172,9 @@ class Latching:
             self._rank = None  # the source of the last window has to show itself again
         self.state = TRANSITIONS[self.state, LatchEvent.SIGNALLED]
 
-    def see(self, source: Endpoint, packet_class: PacketClass, now: float) -> bool:
-        """A packet was reported; returns whether anything changed.
-
-        A packet that is nothing we know (``PacketClass.OTHER``) is no evidence: scanners send such things.
-        """
-        if packet_class is PacketClass.OTHER or self.state is Latch.UNKNOWN:
+    def see(self, source: Endpoint, now: float) -> bool:
+        """A packet that is evidence was reported; returns whether anything changed."""
+        if self.state is Latch.UNKNOWN:
             return False
         if self.state is Latch.CONFIRMED:
             if not self.handover or source == self.learnt:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from mediaproxy.calls.latching import Latch, Latching
-from mediaproxy.datapath import SourcePolicy, TransportConfig, TransportHandle
+from mediaproxy.datapath import MAX_CLOCK_RATES, SourcePolicy, TransportConfig, TransportHandle
 from mediaproxy.interfaces import Interface
 from mediaproxy.net import Endpoint
 from mediaproxy.ng.words import EndpointLearning, RtcpMux
 from mediaproxy.sdp.plan import Direction
+
+_LAST_STATIC_TYPE: Final = 34
+"""The relay knows the clock of the static payload types (RFC 3551, section 6)."""
 
 
 class Transport:
@@ -230,7 +234,9 @@ class Media:
         rtp_sinks = tuple(sink.transport.handle for sink in self.rtp.sinks)
         rtcp_sinks = tuple(sink.transport.handle for sink in self.rtcp.sinks)
         may_mux = self.muxed or self.mux_possible
-        rates = tuple((payload_type, rate) for payload_type, _, rate in self.codecs if rate)
+        rates = tuple(
+            (payload_type, rate) for payload_type, _, rate in self.codecs if rate and payload_type > _LAST_STATIC_TYPE
+        )[:MAX_CLOCK_RATES]
         configs = []
         for transport in (self.pair.rtp, self.pair.rtcp):
             is_rtp = transport is self.pair.rtp

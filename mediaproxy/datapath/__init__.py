@@ -1,6 +1,7 @@
 """How media moves, as the core sees it: values and protocols, no mechanism."""
 
 from mediaproxy.datapath.relay import (
+    MAX_CLOCK_RATES,
     DropReason,
     PacketClass,
     Relay,
@@ -16,6 +17,7 @@ from mediaproxy.datapath.relay import (
 )
 
 __all__ = [
+    "MAX_CLOCK_RATES",
     "DropReason",
     "PacketClass",
     "Relay",

@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType, Protocol
+from typing import Final, NewType, Protocol
 
 from mediaproxy.net import Endpoint
+
+MAX_CLOCK_RATES: Final = 16
+"""How many payload types' clocks a transport can be told; browsers list more for video, the first ones count."""
 
 TransportHandle = NewType("TransportHandle", int)
 """Slot in the low 32 bits, generation in the high 32 bits: a handle is never valid again once closed."""
@@ -55,11 +58,12 @@ class TransportConfig:
         expected: the accepted source under ``LOCKED``; under ``OPEN`` the source that needs no report.
         opaque: no demultiplexing: everything goes to ``rtp_sinks`` unchanged (T.38 UDPTL, BFCP).
         rtp_sinks: where RTP (and STUN, DTLS, ZRTP and keep-alives that nobody terminates) goes.
-        rtcp_sinks: where RTCP goes; while it is empty nothing is told apart as RTCP: on a port without rtcp-mux, payload
-            types 64 to 95 with the marker bit only look like it (RFC 5761, section 4).
+        rtcp_sinks: where RTCP goes; while it is empty nothing is told apart as RTCP: on a port without rtcp-mux,
+            payload types 64 to 95 with the marker bit only look like it (RFC 5761, section 4).
         tos: the TOS / traffic class byte of what leaves by this transport; ``None`` leaves the socket's as it is.
         drop: discard all media that arrives, counted (``drop-traffic``, blocked media).
-        clock_rates: (payload type, Hz) for the jitter of what arrives; static types are known without.
+        clock_rates: at most ``MAX_CLOCK_RATES`` of (payload type, Hz) for the jitter of what arrives; static types are
+            known without.
     """
 
     handle: TransportHandle
@@ -201,7 +205,7 @@ class Relay(Protocol):
         ...
 
     def counters(self, handle: TransportHandle) -> TransportCounters:
-        """Read from shared memory, no system call. A closed handle yields its last values as long as the slot is free."""
+        """Read from shared memory, no system call. A closed handle yields its last values while its slot is free."""
         ...
 
     def last_seen(self, handle: TransportHandle) -> float | None:

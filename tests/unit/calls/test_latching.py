@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from mediaproxy.calls.latching import TRANSITIONS, WINDOW, Latch, LatchEvent, Latching, Rank, rank_source
+from mediaproxy.calls.latching import TRANSITIONS, WINDOW, Latch, LatchEvent, Latching, Rank, is_evidence, rank_source
 from mediaproxy.datapath import PacketClass
 from mediaproxy.net import Endpoint
 from mediaproxy.ng.words import EndpointLearning
@@ -24,8 +24,8 @@ def signalled(mode: EndpointLearning = EndpointLearning.HEURISTIC, **changes: ob
     return latch
 
 
-def see(latch: Latching, source: Endpoint, now: float, packet_class: PacketClass = PacketClass.RTP) -> bool:
-    return latch.see(source, packet_class, now)
+def see(latch: Latching, source: Endpoint, now: float) -> bool:
+    return latch.see(source, now)
 
 
 def test_table_has_an_entry_for_every_state_and_event() -> None:
@@ -118,10 +118,10 @@ def test_window_does_not_end_early() -> None:
     assert not latch.end_window(102.9)
 
 
-def test_unknown_packets_are_no_evidence() -> None:
-    latch = signalled(EndpointLearning.IMMEDIATE)
-    assert not see(latch, ELSEWHERE, 100.1, PacketClass.OTHER)
-    assert see(latch, ELSEWHERE, 100.2, PacketClass.KEEPALIVE)
+@pytest.mark.parametrize("packet_class", PacketClass)
+def test_unknown_packets_are_evidence_only_where_media_is_opaque(packet_class: PacketClass) -> None:
+    assert is_evidence(packet_class, opaque=True)
+    assert is_evidence(packet_class, opaque=False) == (packet_class is not PacketClass.OTHER)
 
 
 def test_session_refresh_keeps_the_learnt_destination_until_the_party_shows_itself() -> None:

@@ -519,3 +519,25 @@ def test_changed_interface_opens_a_new_pair_and_closes_the_old() -> None:
         session.relay.handle_at(PUBLIC.address, towards_b)
     # What B signalled before still holds on its new port.
     assert config_of(session, media_ports(moved)[0], PRIVATE.address).remote == Endpoint("192.0.2.77", 17000)
+
+
+def test_browser_with_many_codecs_stays_within_what_the_relay_takes() -> None:
+    session = Session()
+    numbers = range(96, 127)
+    maps = "".join(f"a=rtpmap:{number} VP8/90000\r\n" for number in numbers)
+    formats = " ".join(str(number) for number in numbers)
+    session.offer(audio(extra=f"m=video 5000 RTP/AVP {formats}\r\n{maps}"))
+    towards_a = media_ports(session.answer(audio("192.0.2.77", 17000, extra="m=video 6000 RTP/AVP 96\r\n")))[1]
+    assert len(config_of(session, towards_a).clock_rates) == 16
+
+
+def test_fax_source_is_learnt_though_its_packets_are_of_no_known_class() -> None:
+    from mediaproxy.datapath import PacketClass  # noqa: PLC0415
+
+    session = Session()
+    fax = b"v=0\r\no=- 1 2 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=image 17000 udptl t38\r\n"
+    session.offer(fax)
+    towards_a = media_ports(session.answer(fax))[0]
+    nat = Endpoint("198.51.100.99", 4)
+    session.see(Endpoint(PUBLIC.address, towards_a), nat, packet_class=PacketClass.OTHER)
+    assert config_of(session, towards_a).remote == nat
