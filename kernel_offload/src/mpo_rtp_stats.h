@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* RTP reception statistics per SSRC (RFC 3550, appendices A.1, A.3 and A.8). */
+#ifndef MPO_RTP_STATS_H
+#define MPO_RTP_STATS_H
+
+#include <stdbool.h>
+
+#include "mpo_abi.h"
+
+/* What is needed to go on counting one SSRC, beside what struct mpo_ssrc_stats shows. */
+struct mpo_rtp_source {
+	__s64 highest;		/* extended sequence number; the first packet's has no cycles */
+	__s64 base;		/* the lowest one that is expected; below zero if what preceded a wrap came late */
+	__u64 received;		/* since base, without duplicates */
+	__u64 lost_before;	/* before the last restart of the sequence */
+	__u64 window[2];	/* bit n: highest - n has arrived; what is later than that is a jump (A.1) */
+	__u32 bad_sequence;	/* what would follow the last packet that was far off; > 0xffff: none */
+	__u32 transit;		/* arrival less timestamp of the last packet that had a clock, in its units */
+	__u32 jitter_q4;
+	__u32 clock_rate;	/* of .transit; 0: .transit is not valid */
+	/* The last look-up in the table of clock rates. */
+	__u32 rates_serial;
+	__u32 rate;
+	__u8 rate_payload_type;
+};
+
+/* All SSRCs of the RTP stream of a transport; the indices are those of struct mpo_stream_stats.ssrcs. */
+struct mpo_rtp_stream {
+	struct mpo_rtp_source sources[MPO_SSRCS_MAX];
+};
+
+/* The payload types' clocks of one configuration. */
+struct mpo_clock_rates {
+	__u32 serial;	/* differs from configuration to configuration, never 0 */
+	__u32 count;
+	struct mpo_clock_rate rates[MPO_CLOCK_RATES_MAX];
+};
+
+/* Hz; 0: unknown, or not to be counted into the jitter. What @rates does not name has the clock of RFC 3551. */
+__u32 mpo_clock_rate_of(const struct mpo_clock_rates *rates, __u8 payload_type);
+
+/*
+ * Count one RTP packet (at least its 12 bytes of header) that arrived @now (nanoseconds, CLOCK_MONOTONIC, not 0) into
+ * the entry of its SSRC in @stats; the one heard least recently makes room for a new one. @stats is shared memory: the
+ * caller is its one writer.
+ */
+void mpo_rtp_count(struct mpo_rtp_stream *stream, struct mpo_ssrc_stats stats[MPO_SSRCS_MAX],
+		   const struct mpo_clock_rates *rates, const __u8 *packet, __u32 length, __u64 now);
+
+/* Count one RTCP packet (at least 8 bytes) by the SSRC of its sender. */
+void mpo_rtcp_count(struct mpo_ssrc_stats stats[MPO_SSRCS_MAX], const __u8 *packet, __u32 length, __u64 now);
+
+#endif

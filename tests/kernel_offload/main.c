@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "check.h"
+
+unsigned int checks_failed;
+
+int main(void)
+{
+	static const struct {
+		const char *name;
+		void (*run)(void);
+	} tests[] = {
+		{ "classify", test_classify }, { "rtp_stats", test_rtp_stats }, { "events", test_events },
+		{ "grace", test_grace },       { "slots", test_slots },	       { "shared", test_shared },
+		{ "relay", test_relay },
+	};
+	unsigned int before, i;
+
+	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+		before = checks_failed;
+		tests[i].run();
+		printf("%-10s %s\n", tests[i].name, checks_failed == before ? "ok" : "FAILED");
+	}
+	return checks_failed != 0;
+}
