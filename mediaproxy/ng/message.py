@@ -3,14 +3,66 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from enum import Enum
+from typing import Final, TypeAlias
 
+from mediaproxy.errors import NgSyntaxError, PayloadError
 from mediaproxy.net import AddressFamily
 from mediaproxy.ng.words import EndpointLearning, Flag, Replace, RtcpMux
 
 NgReplyValue: TypeAlias = "str | bytes | int | list[NgReplyValue] | dict[str, NgReplyValue]"
 NgReply: TypeAlias = "dict[str, NgReplyValue]"
 """Written in insertion order (reference A.4), ``result`` last."""
+
+NgValue: TypeAlias = "bytes | int | list[NgValue] | Dictionary | None"
+"""What a request is made of; ``None`` only stands for JSON's ``null``, a type that no option has."""
+
+MAX_COOKIE: Final = 1024
+"""Clients' cookies have some 20 bytes. The protocol names no limit, but the cookie comes back with every reply."""
+
+
+class Dictionary(list[tuple[bytes, NgValue]]):
+    """A decoded dictionary: its pairs in transmitted order, duplicates included."""
+
+    __slots__ = ()
+
+
+class Encoding(Enum):
+    """How the dictionary after the cookie is written; a reply has the encoding of its request."""
+
+    BENCODE = "bencode"
+    JSON = "json"
+
+
+def split_message(datagram: bytes) -> tuple[bytes, bytes]:
+    """Split one ng datagram into its cookie and its still encoded dictionary.
+
+    Args:
+        datagram: one whole UDP payload.
+    Raises:
+        NgSyntaxError: there is no space, or the cookie is empty or longer than ``MAX_COOKIE`` bytes.
+    Source: rtpengine, docs/ng_control_protocol.md, "a unique message cookie"; reference A.1.
+    """
+    space = datagram.find(b" ", 0, MAX_COOKIE + 1)
+    if space <= 0:
+        raise NgSyntaxError("no cookie")
+    return datagram[:space], datagram[space + 1 :]
+
+
+def detect_encoding(payload: bytes) -> Encoding:
+    """Tell the encoding from the first byte (reference A.3).
+
+    Args:
+        payload: what follows the cookie.
+    Raises:
+        PayloadError: it is neither; such a reply is bencoded.
+    """
+    first = payload[:1]
+    if first == b"d":
+        return Encoding.BENCODE
+    if first == b"{":
+        return Encoding.JSON
+    raise PayloadError("Invalid NG data format" if first else "Invalid data (no payload)")
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The closed sets of words that requests carry (reference C.2 to C.4): one enum each, the value is the canonical word."""
+"""The closed sets of words that requests carry (reference C.2 to C.4); each value is the canonical word."""
 
 from __future__ import annotations
 

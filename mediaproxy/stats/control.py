@@ -1,4 +1,4 @@
-"""What the control listeners have seen: requests by peer and command, and datagrams that were no requests."""
+"""What came in on the control listeners: the counters that they fill, and that ``statistics`` and the metrics read."""
 
 from __future__ import annotations
 
@@ -6,26 +6,63 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-MAX_PEERS: Final = 256
-"""Peers that are counted by address; more are counted together, so that nobody can make the table grow."""
+COMMAND_LABELS: Final = {
+    "ping": "ping",
+    "offer": "offer",
+    "answer": "answer",
+    "delete": "delete",
+    "query": "query",
+    "list": "list",
+    "start recording": "startrec",
+    "stop recording": "stoprec",
+    "pause recording": "pauserec",
+    "start forwarding": "startfwd",
+    "stop forwarding": "stopfwd",
+    "block DTMF": "blkdtmf",
+    "unblock DTMF": "unblkdtmf",
+    "block media": "blkmedia",
+    "unblock media": "unblkmedia",
+    "play media": "playmedia",
+    "stop media": "stopmedia",
+    "play DTMF": "playdtmf",
+    "statistics": "stats",
+    "silence media": "slnmedia",
+    "unsilence media": "unslnmedia",
+    "publish": "pub",
+    "subscribe request": "subreq",
+    "subscribe answer": "subans",
+    "unsubscribe": "unsub",
+    "inject start": "injstart",
+    "inject stop": "injstop",
+    "connect": "conn",
+    "cli": "cli",
+    "transform": "trnsfm",
+    "create": "create",
+    "create answer": "crtansw",
+    "mesh": "mesh",
+}
+"""Command to its label in ``controlstatistics``, in that order (reference B.7)."""
+
+OTHER_COMMANDS: Final = ""
+"""Requests without a readable command, or with one that no ng server knows, are counted under this name."""
 
 OTHER_PEERS: Final = "other"
+"""Whatever peers beyond ``MAX_PEERS`` do is counted under this name."""
+
+MAX_PEERS: Final = 1024
 
 
-class DropReason(Enum):
-    """Why a datagram on a control port was not answered; the value is the name in logs and statistics."""
+class Drop(Enum):
+    """Why a datagram got no answer; the value is its name in metrics."""
 
-    NOT_NG = "not ng"
-    """No cookie to answer to."""
-    NOT_ALLOWED = "peer not allowed"
-    """Its sender is not in the access list."""
-    SEND_FAILED = "reply not sent"
-    """The kernel refused the reply."""
+    NO_COOKIE = "no cookie"
+    NOT_ALLOWED = "not allowed"
+    UNSENDABLE = "reply could not be sent"
 
 
 @dataclass(slots=True)
-class CommandCounters:
-    """One command: how often it came and how long it took in all (seconds)."""
+class CommandCounter:
+    """One command of one peer: how often, how often in vain, and how long it took in all."""
 
     count: int = 0
     errors: int = 0
@@ -33,44 +70,63 @@ class CommandCounters:
 
 
 @dataclass(slots=True)
-class PeerCounters:
-    """One peer: its commands by name, and error replies to it."""
+class PeerCounter:
+    """One client, by its IP address."""
 
-    commands: dict[str, CommandCounters] = field(default_factory=dict)
-    errors: int = 0
+    commands: dict[str, CommandCounter] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> int:
+        return sum(counter.errors for counter in self.commands.values())
 
 
 @dataclass(slots=True)
 class ControlCounters:
-    """Filled by the listeners, read by ``statistics``.
+    """All counters of the control listeners.
 
     Attributes:
-        peers: by IP address; beyond ``MAX_PEERS`` under ``OTHER_PEERS``.
-        retransmissions: requests answered from the cache.
+        peers: by IP address; at most ``MAX_PEERS`` of them and ``OTHER_PEERS``.
+        drops: datagrams that got no answer.
+        retransmissions: requests that were answered from the reply cache; they are not in ``peers``.
         internal_errors: requests that ended in a bug of ours.
-        oversized_replies: replies too large for their transport.
+        oversized: replies too large for UDP.
+        evicted_replies: replies that left the cache before their time.
     """
 
-    peers: dict[str, PeerCounters] = field(default_factory=dict)
-    dropped: dict[DropReason, int] = field(default_factory=lambda: dict.fromkeys(DropReason, 0))
+    peers: dict[str, PeerCounter] = field(default_factory=dict)
+    drops: dict[Drop, int] = field(default_factory=lambda: dict.fromkeys(Drop, 0))
     retransmissions: int = 0
     internal_errors: int = 0
-    oversized_replies: int = 0
+    oversized: int = 0
+    evicted_replies: int = 0
 
-    def count(self, peer: str, command: str, seconds: float, *, error: bool) -> None:
+    def add_request(self, peer: str, command: str, seconds: float, *, failed: bool) -> None:
         """Count one executed request.
 
         Args:
-            command: one that exists, or a fixed word for all that don't: names come from the network.
+            peer: IP address of the client.
+            command: as it came; names that no ng server knows are counted together.
+            seconds: from the datagram to the encoded reply.
         """
-        counters = self.peers.get(peer)
-        if counters is None:
-            if len(self.peers) >= MAX_PEERS:
-                peer = OTHER_PEERS
-            counters = self.peers.setdefault(peer, PeerCounters())
-        of_command = counters.commands.setdefault(command, CommandCounters())
-        of_command.count += 1
-        of_command.seconds += seconds
-        if error:
-            of_command.errors += 1
-            counters.errors += 1
+        of_peer = self.peers.get(peer)
+        if of_peer is None:
+            of_peer = self.peers.setdefault(peer if len(self.peers) < MAX_PEERS else OTHER_PEERS, PeerCounter())
+        counter = of_peer.commands.get(command)
+        if counter is None:
+            name = command if command in COMMAND_LABELS else OTHER_COMMANDS
+            counter = of_peer.commands.setdefault(name, CommandCounter())
+        counter.count += 1
+        counter.seconds += seconds
+        if failed:
+            counter.errors += 1
+
+    def totals(self) -> dict[str, CommandCounter]:
+        """The sums over all peers, by command."""
+        sums: dict[str, CommandCounter] = {}
+        for peer in self.peers.values():
+            for command, counter in peer.commands.items():
+                total = sums.setdefault(command, CommandCounter())
+                total.count += counter.count
+                total.errors += counter.errors
+                total.seconds += counter.seconds
+        return sums
