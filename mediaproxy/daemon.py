@@ -1,0 +1,423 @@
+"""The daemon: puts core and shell together, turns the loop, and ends it.
+
+Everything that decides is in the core. Here requests and reports of the relay are fed to it, what it wants changed is
+handed to the relay, what happened is logged, and one timer is kept at its next deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import ipaddress
+import os
+import random
+import secrets
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import uvloop
+
+from mediaproxy.backends.netlink import HostNetwork, read_host_network
+from mediaproxy.backends.userspace import UserspaceRelay
+from mediaproxy.calls.addresses import AddressPolicy
+from mediaproxy.calls.events import CallEvent, EventKind
+from mediaproxy.calls.offer_answer import SessionSettings
+from mediaproxy.calls.timeouts import Timeouts
+from mediaproxy.config import (
+    Addresses,
+    Configuration,
+    Settings,
+    SourceLock,
+    port_range_warning,
+    resolve_addresses,
+)
+from mediaproxy.engine import Engine, EngineSettings
+from mediaproxy.errors import MediaProxyError
+from mediaproxy.interfaces import Interface, Interfaces
+from mediaproxy.listeners.access import AccessList
+from mediaproxy.listeners.control import ControlDispatcher
+from mediaproxy.listeners.events import ControlEvent, ControlEventKind
+from mediaproxy.listeners.udp import UdpListener
+from mediaproxy.logs import (
+    Logger,
+    LogLevel,
+    LogSink,
+    StderrDestination,
+    make_logger,
+    open_destination,
+    take_library_logs,
+)
+from mediaproxy.ng.cookies import ReplyCache
+from mediaproxy.ng.message import NgReply, NgRequest
+from mediaproxy.process import (
+    Launcher,
+    Pidfile,
+    ServiceManager,
+    StartError,
+    ignore_hangup,
+    raise_descriptor_limit,
+)
+from mediaproxy.stats.control import ControlCounters
+
+_MAX_WORKERS: Final = 64
+_RESTING_TRANSPORTS: Final = 32_768
+"""Room in the relay for transports closed within the last second, whose slots are not used again yet."""
+_MAX_TRANSPORTS: Final = 1_000_000
+_WALL_CHECK: Final = 1.0
+"""Seconds between looks at the wall clock, which somebody may have set."""
+
+_EVENT_LEVELS: Final[Mapping[EventKind, LogLevel]] = {
+    EventKind.CREATED: LogLevel.INFO,
+    EventKind.OFFERED: LogLevel.INFO,
+    EventKind.ANSWERED: LogLevel.INFO,
+    EventKind.LEARNT: LogLevel.INFO,
+    EventKind.SOURCE_REFUSED: LogLevel.WARNING,
+    EventKind.DELETE_SCHEDULED: LogLevel.DEBUG,
+    EventKind.CLOSED: LogLevel.INFO,
+    EventKind.WARNING: LogLevel.WARNING,
+}
+_CONTROL_LEVELS: Final[Mapping[ControlEventKind, LogLevel]] = {
+    ControlEventKind.REQUEST_REFUSED: LogLevel.NOTICE,
+    ControlEventKind.INTERNAL_ERROR: LogLevel.ERROR,
+    ControlEventKind.UNKNOWN_OPTION: LogLevel.NOTICE,
+    ControlEventKind.NOT_NG: LogLevel.NOTICE,
+    ControlEventKind.PEER_REFUSED: LogLevel.WARNING,
+    ControlEventKind.OVERSIZED_REPLY: LogLevel.WARNING,
+    ControlEventKind.UNSENDABLE_REPLY: LogLevel.WARNING,
+}
+_REFUSAL_ADVICE: Final = "flag media-handover or asymmetric in the offer or answer, or source-lock = rtpengine"
+"""What would let a refused source through."""
+
+
+def engine_settings(settings: Settings) -> EngineSettings:
+    """What the configuration decides of the core."""
+    return EngineSettings(
+        session=SessionSettings(
+            endpoint_learning=settings.endpoint_learning,
+            source_lock=settings.source_lock is SourceLock.STRICT,
+            sip_source=settings.sip_source,
+            tos=settings.tos,
+        ),
+        timeouts=Timeouts(
+            media=settings.timeout,
+            silent=settings.silent_timeout,
+            offer=settings.offer_timeout,
+            final=settings.final_timeout,
+            delete_delay=settings.delete_delay,
+        ),
+        max_sessions=settings.max_sessions,
+        port_quarantine=settings.port_quarantine,
+    )
+
+
+def broadcast_addresses(host: HostNetwork) -> list[str]:
+    """The directed broadcast addresses of the networks that this host is connected to (RFC 919)."""
+    found = []
+    for address in host.addresses:
+        network = ipaddress.ip_network(f"{address.address}/{address.prefix_length}", strict=False)
+        if network.version == 4 and network.prefixlen < 31:  # longer ones have none (RFC 3021)
+            found.append(str(network.broadcast_address))
+    return found
+
+
+def relay_capacity(interfaces: tuple[Interface, ...]) -> int:
+    """How many transports the relay must have room for: one for each port that can be open, and the resting ones."""
+    ranges = {(interface.address, interface.port_min, interface.port_max) for interface in interfaces}
+    ports = sum(port_max - port_min + 1 for _, port_min, port_max in ranges)
+    return min(ports + _RESTING_TRANSPORTS, _MAX_TRANSPORTS)
+
+
+def relay_workers(settings: Settings) -> int:
+    """How many relay threads to start."""
+    return min(settings.num_threads or len(os.sched_getaffinity(0)), _MAX_WORKERS)
+
+
+class Core:
+    """The engine with its relay, as the loop turns it: every entry point ends with ``_settle``."""
+
+    def __init__(self, engine: Engine, relay: UserspaceRelay, logger: Logger) -> None:
+        self._engine = engine
+        self._relay = relay
+        self._logger = logger
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._wall_checked = 0.0
+        self.failures = 0
+        """Bugs that a boundary caught."""
+
+    def handle(self, request: NgRequest, now: float) -> NgReply:
+        """Carry out a request; the relay is configured when this returns.
+
+        Raises:
+            RequestError: see ``Engine.handle``.
+        """
+        try:
+            return self._engine.handle(request, now)
+        finally:
+            self._settle(now)
+
+    def on_reports(self) -> None:
+        """The relay has something to tell."""
+        now = time.monotonic()
+        try:
+            for report in self._relay.take_events():
+                self._engine.source_seen(report, now)
+            self._settle(now)
+        except Exception:  # noqa: BLE001  # the boundary of a report
+            self._fail("reports of the relay")
+
+    def on_timer(self) -> None:
+        """The next deadline has come."""
+        self._timer = None
+        self._timer_at = float("inf")
+        now = time.monotonic()
+        try:
+            self._engine.expire(now)
+            self._settle(now)
+        except Exception:  # noqa: BLE001  # the boundary of a timer
+            self._fail("timer")
+            self._arm(now + 1.0)  # else no call would ever end by itself again
+
+    def close(self) -> None:
+        """End all calls; nothing may be handled afterwards."""
+        self._engine.close_all(time.monotonic())
+        self._settle(time.monotonic())
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _settle(self, now: float) -> None:
+        """Hand changes to the relay, log what happened, and set the timer."""
+        changes = self._engine.take_config_changes()
+        if changes:
+            self._relay.configure(changes)
+        for event in self._engine.take_events():
+            self._log_event(event)
+        deadline = self._engine.next_deadline()
+        # A timer that comes too early costs one look; moving it with each request would cost more.
+        if deadline is not None and deadline < self._timer_at:
+            self._arm(deadline)
+        if now - self._wall_checked >= _WALL_CHECK:
+            self._wall_checked = now
+            self._engine.set_wall_offset(time.time() - time.monotonic())
+
+    def _arm(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        delay = max(0.0, deadline - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self.on_timer)
+
+    def _log_event(self, event: CallEvent) -> None:
+        level = _EVENT_LEVELS[event.kind]
+        if not self._logger.is_enabled(level):
+            return
+        facts: dict[str, object] = {"call_id": event.call_id, **event.facts}
+        if event.kind is EventKind.SOURCE_REFUSED:
+            facts["allow_with"] = _REFUSAL_ADVICE
+        self._logger.log(level, event.kind.value, facts)
+
+    def log_control(self, event: ControlEvent) -> None:
+        """Log what happened on a control listener."""
+        self._logger.log(_CONTROL_LEVELS[event.kind], event.kind.value, event.facts)
+
+    def _fail(self, where: str) -> None:
+        self.failures += 1
+        self._logger.error("internal error", where=where, traceback=traceback.format_exc())
+
+
+class Daemon:
+    """One run of the daemon, from bound sockets to closed ones."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        addresses: Addresses,
+        host: HostNetwork,
+        sink: LogSink,
+        logger: Logger,
+        manager: ServiceManager,
+    ) -> None:
+        self._settings = configuration.settings
+        self._addresses = addresses
+        self._host = host
+        self._sink = sink
+        self._logger = logger
+        self._manager = manager
+        self._stop = asyncio.Event()
+
+    async def serve(self, on_ready: Callable[[], None]) -> None:
+        """Bind everything, call ``on_ready``, and serve until SIGTERM or SIGINT; then close everything.
+
+        Raises:
+            ListenError, RelayError: a listener or the relay cannot be had; nothing stays open.
+        """
+        loop = asyncio.get_running_loop()
+        interfaces = self._addresses.interfaces
+        with UserspaceRelay(relay_workers(self._settings), relay_capacity(interfaces)) as relay:
+            counters = ControlCounters()
+            engine = Engine(
+                interfaces=Interfaces(interfaces),
+                relay=relay,
+                settings=engine_settings(self._settings),
+                addresses=AddressPolicy(
+                    self._settings.media_allow, self._settings.media_deny, broadcast_addresses(self._host)
+                ),
+                control=counters,
+                shuffle=random.SystemRandom().shuffle,
+                loop_marker=secrets.token_hex(6),
+                now=time.monotonic(),
+                wall_offset=time.time() - time.monotonic(),
+            )
+            core = Core(engine, relay, self._logger)
+            self._handle_signals(loop)
+            loop.add_reader(relay.event_fd, core.on_reports)
+            try:
+                with self._listeners(ControlDispatcher(core, ReplyCache(), counters, core.log_control), core):
+                    on_ready()
+                    await self._stop.wait()
+            finally:
+                loop.remove_reader(relay.event_fd)
+                core.close()
+
+    @contextlib.contextmanager
+    def _listeners(self, dispatcher: ControlDispatcher, core: Core) -> Iterator[None]:
+        """All control listeners, bound and answering; closed at the end."""
+        access = AccessList(self._addresses.control_peers)
+        advice = "add its address or network to `allow`" if self._addresses.open_control else ""
+        with contextlib.ExitStack() as stack:
+            listeners = []
+            for endpoint in self._addresses.control:
+                listener = UdpListener(endpoint, dispatcher, access, core.log_control, advice)
+                stack.callback(listener.close)
+                listeners.append(listener)
+            for listener in listeners:
+                listener.start(asyncio.get_running_loop())
+            yield
+
+    def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        # As rtpengine does.
+        loop.add_signal_handler(signal.SIGUSR1, self._on_level_signal, -1)
+        loop.add_signal_handler(signal.SIGUSR2, self._on_level_signal, +1)
+
+    def _on_stop(self, number: signal.Signals) -> None:
+        self._logger.notice("stopping", signal=number.name)
+        self._manager.notify("STOPPING=1")
+        self._stop.set()
+
+    def _on_hangup(self) -> None:
+        self._sink.reopen()
+        self._logger.notice("SIGHUP: log opened anew; changed settings need a restart, calls go on")
+
+    def _on_level_signal(self, step: int) -> None:
+        level = self._sink.change_level(step)
+        self._logger.log(min(level, LogLevel.NOTICE), "log level changed", {"level": level.name.lower()})
+
+
+def _open_log(settings: Settings, *, to_stderr: bool) -> LogSink:
+    """The log that the settings ask for.
+
+    Raises:
+        StartError: the log file cannot be opened.
+    """
+    log_file = None if settings.log_file is None else settings.log_file.absolute()
+    try:
+        destination = open_destination(log_file, to_stderr=to_stderr)
+        missing_syslog = ""
+    except OSError as error:
+        if log_file is not None:
+            raise StartError(f"log-file {log_file} cannot be opened: {error.strerror}") from error
+        # Rather where nobody asked for it than nowhere.
+        destination = StderrDestination()
+        missing_syslog = error.strerror or "unavailable"
+    sink = LogSink(destination, settings.log_level, settings.log_format, timestamps=not settings.no_log_timestamps)
+    if missing_syslog:
+        make_logger(sink).warning("no syslog, logging to stderr; log-file names another place", reason=missing_syslog)
+    return sink
+
+
+def _log_start(configuration: Configuration, addresses: Addresses, logger: Logger) -> None:
+    """Say what was configured, chosen and ignored."""
+    settings = configuration.settings
+    for warning in (*configuration.warnings, *addresses.warnings):
+        logger.warning(warning)
+    for note in addresses.notes:
+        logger.notice(note)
+    range_warning = port_range_warning(addresses.interfaces)
+    if range_warning is not None:
+        logger.warning(range_warning)
+    for interface in addresses.interfaces:
+        logger.notice(
+            "interface",
+            name=interface.name,
+            address=interface.address,
+            advertised=interface.advertised,
+            ports=f"{interface.port_min}-{interface.port_max}",
+        )
+    logger.notice(
+        "ready",
+        version=importlib.metadata.version("mediaproxy"),
+        instance=settings.instance,
+        pid=os.getpid(),
+        listen_ng=", ".join(str(endpoint) for endpoint in addresses.control),
+        relay_threads=relay_workers(settings),
+        config_file=configuration.file or "none",
+    )
+
+
+def run_daemon(configuration: Configuration, environment: Mapping[str, str]) -> int:
+    """Start, serve until told to stop, and clean up.
+
+    Args:
+        environment: only ``NOTIFY_SOCKET`` is looked at.
+    Returns:
+        The exit status: 0 after a clean end, 1 if it could not start.
+    """
+    ignore_hangup()
+    settings = configuration.settings
+    manager = ServiceManager(environment)
+    pidfile_path = None if settings.pidfile is None else settings.pidfile.absolute()  # to detach changes the folder
+    detach = not settings.foreground and settings.pidfile is not None and not manager.waits
+    try:
+        host = read_host_network()
+        addresses = resolve_addresses(configuration, host)
+        sink = _open_log(settings, to_stderr=not detach or settings.log_stderr)
+        launcher = Launcher(detach=detach, keep_stderr=isinstance(sink.destination, StderrDestination))
+    except MediaProxyError as error:
+        for line in str(error).splitlines():
+            print(f"mediaproxy: {line}", file=sys.stderr)
+        return 1
+    logger = make_logger(sink)
+    take_library_logs(logger)
+    pidfile: Pidfile | None = None
+
+    def on_ready() -> None:
+        nonlocal pidfile
+        if pidfile_path is not None:
+            pidfile = Pidfile(pidfile_path)
+        _log_start(configuration, addresses, logger)
+        launcher.ready()
+        manager.notify(f"READY=1\nMAINPID={os.getpid()}")
+
+    async def serve() -> None:
+        await Daemon(configuration, addresses, host, sink, logger, manager).serve(on_ready)
+
+    try:
+        raise_descriptor_limit()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+    except MediaProxyError as error:
+        launcher.failed(str(error))
+        return 1
+    finally:
+        if pidfile is not None:
+            pidfile.remove()
+    logger.notice("stopped")
+    return 0

@@ -1,0 +1,325 @@
+"""Log lines: one event, its Call-ID first, then facts; to stderr, a file or syslog.
+
+structlog carries the facts; what is ours is the eight levels of syslog, which can be changed while we run, and the
+forms of a line. A level that is switched off costs one comparison: nothing is formatted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from enum import Enum, IntEnum
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+_SYSLOG_SOCKET: Final = "/dev/log"
+_SYSLOG_DAEMON_FACILITY: Final = 3  # RFC 5424, section 6.2.1
+_SYSLOG_MAX: Final = 8192
+"""Longest datagram that syslog daemons take by default (rsyslog)."""
+
+
+class LogLevel(IntEnum):
+    """The levels of syslog (RFC 5424, section 6.2.1); a smaller number is more severe."""
+
+    EMERGENCY = 0
+    ALERT = 1
+    CRITICAL = 2
+    ERROR = 3
+    WARNING = 4
+    NOTICE = 5
+    INFO = 6
+    DEBUG = 7
+
+
+_LABELS: Final = tuple(level.name.lower() for level in LogLevel)
+
+
+class LogFormat(Enum):
+    """The forms of a line."""
+
+    HUMAN = "human"
+    PARSABLE = "parsable"
+    JSON = "json"
+
+
+class Destination(Protocol):
+    """Where lines go. Writing never raises: what can't be logged must not end calls."""
+
+    def write(self, level: LogLevel, line: str, /) -> None: ...
+
+    def reopen(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class FileDestination:
+    """A file, opened anew by ``reopen`` so that it can be rotated.
+
+    Raises:
+        OSError: from the constructor: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def write(self, _level: LogLevel, line: str, /) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._fd, line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def reopen(self) -> None:
+        # The new one first: if it can't be opened, the old one stays.
+        with contextlib.suppress(OSError):
+            fd = self._open()
+            os.close(self._fd)
+            self._fd = fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class StderrDestination:
+    """File descriptor 2, whatever Python thinks of ``sys.stderr``."""
+
+    def write(self, _level: LogLevel, line: str, /) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def reopen(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class SyslogDestination:
+    """The syslog socket of this host (RFC 3164 form, as local syslog daemons expect it).
+
+    Raises:
+        OSError: from the constructor: nobody listens there.
+    """
+
+    def __init__(self, path: str = _SYSLOG_SOCKET) -> None:
+        self._path = path
+        self._socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            connection.connect(self._path)
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def write(self, level: LogLevel, line: str, /) -> None:
+        text = f"<{_SYSLOG_DAEMON_FACILITY * 8 + level}>mediaproxy[{os.getpid()}]: {line}"
+        try:
+            self._socket.send(text.encode("utf-8", "backslashreplace")[:_SYSLOG_MAX])
+        except OSError:
+            self.reopen()  # the daemon was restarted; this line is lost
+
+    def reopen(self) -> None:
+        with contextlib.suppress(OSError):
+            connection = self._connect()
+            self._socket.close()
+            self._socket = connection
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class LogSink:
+    """The end of all loggers: holds the level, which may change while we run, and the destination."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        level: LogLevel = LogLevel.INFO,
+        form: LogFormat = LogFormat.HUMAN,
+        *,
+        timestamps: bool = True,
+    ) -> None:
+        self.destination = destination
+        self.threshold = level
+        self._form = form
+        self._timestamps = timestamps
+        self._second = -1
+        self._second_text = ""
+
+    def reopen(self) -> None:
+        """Open the destination anew, after log rotation."""
+        self.destination.reopen()
+
+    def change_level(self, step: int) -> LogLevel:
+        """Log more (+1) or less (-1); stays within the levels."""
+        self.threshold = LogLevel(min(max(self.threshold + step, LogLevel.EMERGENCY), LogLevel.DEBUG))
+        return self.threshold
+
+    def emit(self, level: LogLevel, event: str, facts: Mapping[str, object]) -> None:
+        """Write one line. ``facts["call_id"]`` comes first, whatever its place."""
+        write = self._json if self._form is LogFormat.JSON else self._text
+        self.destination.write(level, write(level, event, facts))
+
+    def _text(self, level: LogLevel, event: str, facts: Mapping[str, object]) -> str:
+        parts = [self._time()] if self._timestamps else []
+        call_id = facts.get("call_id")
+        if self._form is LogFormat.PARSABLE:
+            parts.append("" if call_id is None else f'[ID="{_escape(str(call_id))}"]')
+        else:
+            parts.append("[-]" if call_id is None else f"[{_escape(str(call_id))}]")
+        parts.append(_LABELS[level])
+        parts.append(event if event.isprintable() else _escape(event))
+        trace = None
+        for key, value in facts.items():
+            if key == "call_id":
+                continue
+            if key == "traceback":
+                trace = str(value)
+                continue
+            text = value if type(value) is str else str(value)
+            if not text.isprintable() or not text or " " in text or '"' in text:
+                text = f'"{_escape(text)}"'
+            parts.append(f"{key}={text}")
+        line = " ".join(part for part in parts if part)
+        # Indented, so that no line of a traceback can be taken for a log line.
+        return line if trace is None else "\n  | ".join([line, *trace.rstrip().splitlines()])
+
+    def _json(self, level: LogLevel, event: str, facts: Mapping[str, object]) -> str:
+        record: dict[str, object] = {}
+        if "call_id" in facts:
+            record["call_id"] = _json_value(facts["call_id"])
+        if self._timestamps:
+            record["time"] = self._time()
+        record["level"] = _LABELS[level]
+        record["event"] = event
+        for key, value in facts.items():
+            if key != "call_id":
+                record[key] = _json_value(value)
+        return msgspec.json.encode(record).decode()
+
+    def _time(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._second_text}.{int((now - second) * 1000):03d}Z"
+
+
+def _escape(text: str) -> str:
+    """One line, whatever a peer put into it: anything that isn't printable, and quotes, become escapes."""
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(
+        f"\\{character}"
+        if character in '"\\'
+        else character
+        if character.isprintable()
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def _json_value(value: object) -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    # Bytes that are no UTF-8 arrive as surrogates, which JSON can't carry.
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+class Logger(structlog.BoundLoggerBase):
+    """What the rest of the shell logs with: one method a level, facts as keywords (``call_id`` among them)."""
+
+    @property
+    def _sink(self) -> LogSink:
+        sink: LogSink = self._logger
+        return sink
+
+    def is_enabled(self, level: LogLevel) -> bool:
+        """Whether lines of this level are written now."""
+        return level <= self._sink.threshold
+
+    def log(self, level: LogLevel, event: str, facts: Mapping[str, object]) -> None:
+        """Write a line whose facts are a mapping already."""
+        sink = self._sink
+        if level <= sink.threshold:
+            sink.emit(level, event, {**self._context, **facts} if self._context else facts)
+
+    def critical(self, event: str, /, **facts: object) -> None:
+        self.log(LogLevel.CRITICAL, event, facts)
+
+    def error(self, event: str, /, **facts: object) -> None:
+        self.log(LogLevel.ERROR, event, facts)
+
+    def warning(self, event: str, /, **facts: object) -> None:
+        self.log(LogLevel.WARNING, event, facts)
+
+    def notice(self, event: str, /, **facts: object) -> None:
+        self.log(LogLevel.NOTICE, event, facts)
+
+    def info(self, event: str, /, **facts: object) -> None:
+        self.log(LogLevel.INFO, event, facts)
+
+    def debug(self, event: str, /, **facts: object) -> None:
+        self.log(LogLevel.DEBUG, event, facts)
+
+
+def make_logger(sink: LogSink, **context: object) -> Logger:
+    """A logger that writes to ``sink``; ``context`` is added to each of its lines."""
+    return Logger(sink, [], dict(context))
+
+
+class _StandardLibraryHandler(logging.Handler):
+    """Brings what libraries (asyncio above all) log to our sink."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__()
+        self._target = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = LogLevel.DEBUG
+        for limit, ours in (
+            (logging.CRITICAL, LogLevel.CRITICAL),
+            (logging.ERROR, LogLevel.ERROR),
+            (logging.WARNING, LogLevel.WARNING),
+            (logging.INFO, LogLevel.INFO),
+        ):
+            if record.levelno >= limit:
+                level = ours
+                break
+        facts: dict[str, object] = {"library": record.name}
+        if record.exc_info:
+            facts["traceback"] = logging.Formatter().formatException(record.exc_info)
+        self._target.log(level, record.getMessage(), facts)
+
+
+def take_library_logs(logger: Logger) -> None:
+    """Let the root logger of the standard library, and Python's warnings, write to ``logger``."""
+    root = logging.getLogger()
+    root.handlers = [_StandardLibraryHandler(logger)]
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+
+def open_destination(log_file: Path | None, *, to_stderr: bool) -> Destination:
+    """The destination that the settings ask for: the file if given, stderr, else syslog.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if log_file is not None:
+        return FileDestination(log_file)
+    if to_stderr:
+        return StderrDestination()
+    return SyslogDestination()

@@ -1,0 +1,216 @@
+"""Log lines: their form, what is left out by level, and where they go."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mediaproxy.logs import (
+    FileDestination,
+    LogFormat,
+    Logger,
+    LogLevel,
+    LogSink,
+    StderrDestination,
+    SyslogDestination,
+    make_logger,
+    open_destination,
+    take_library_logs,
+)
+
+
+class Lines:
+    """A destination that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.reopened = 0
+
+    def write(self, level: LogLevel, line: str, /) -> None:
+        self.lines.append(line)
+
+    def reopen(self) -> None:
+        self.reopened += 1
+
+    def close(self) -> None:
+        pass
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise AssertionError("was formatted")
+
+
+def make(form: LogFormat = LogFormat.HUMAN, level: LogLevel = LogLevel.INFO) -> tuple[Logger, Lines, LogSink]:
+    lines = Lines()
+    sink = LogSink(lines, level, form, timestamps=False)
+    return make_logger(sink), lines, sink
+
+
+def test_human_line_has_the_call_id_first() -> None:
+    logger, lines, _ = make()
+    logger.info("answer", medias=2, call_id="c1@host", to_tag="t 1")
+    assert lines.lines == ['[c1@host] info answer medias=2 to_tag="t 1"']
+
+
+def test_line_without_a_call_says_so() -> None:
+    logger, lines, _ = make()
+    logger.notice("started")
+    assert lines.lines == ["[-] notice started"]
+
+
+def test_parsable_line_has_rtpengines_prefix() -> None:
+    logger, lines, _ = make(LogFormat.PARSABLE)
+    logger.warning("x", call_id='a"b')
+    logger.warning("y")
+    assert lines.lines == ['[ID="a\\"b"] warning x', "warning y"]
+
+
+def test_json_line_has_the_call_id_as_first_key() -> None:
+    logger, lines, _ = make(LogFormat.JSON)
+    logger.error("x", n=1, call_id="c\udcff", what=Path("/a"))
+    assert list(json.loads(lines.lines[0]).items()) == [
+        ("call_id", "c\\udcff"),
+        ("level", "error"),
+        ("event", "x"),
+        ("n", 1),
+        ("what", "/a"),
+    ]
+
+
+def test_time_is_utc_with_milliseconds_and_can_be_left_out() -> None:
+    lines = Lines()
+    make_logger(LogSink(lines)).info("x")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[-\] info x", lines.lines[0])
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_peer_cannot_forge_a_line(form: LogFormat) -> None:
+    logger, lines, _ = make(form)
+    logger.info("x", call_id="a\n[b] info forged\r\x1b[2J", fact='v" k="w\n\udc80')
+    assert len(lines.lines) == 1
+    assert lines.lines[0].isprintable()
+    lines.lines[0].encode()
+
+
+def test_traceback_is_indented() -> None:
+    logger, lines, _ = make()
+    logger.error("x", traceback="Traceback\n  File\n")
+    assert lines.lines == ["[-] error x\n  | Traceback\n  |   File"]
+
+
+def test_level_that_is_off_formats_nothing() -> None:
+    logger, lines, sink = make(level=LogLevel.NOTICE)
+    logger.info("x", fact=Unprintable())
+    assert lines.lines == []
+    assert not logger.is_enabled(LogLevel.INFO)
+    assert sink.change_level(+1) is LogLevel.INFO
+    logger.info("x", fact=1)
+    assert lines.lines == ["[-] info x fact=1"]
+
+
+def test_level_stays_within_the_levels() -> None:
+    _, _, sink = make(level=LogLevel.DEBUG)
+    assert sink.change_level(+1) is LogLevel.DEBUG
+    for _ in range(9):
+        sink.change_level(-1)
+    assert sink.threshold is LogLevel.EMERGENCY
+
+
+def test_every_method_has_its_level() -> None:
+    logger, lines, _ = make(level=LogLevel.DEBUG)
+    for name in ("critical", "error", "warning", "notice", "info", "debug"):
+        getattr(logger, name)("x")
+    assert [line.split()[1] for line in lines.lines] == ["critical", "error", "warning", "notice", "info", "debug"]
+
+
+def test_context_of_a_logger_is_in_each_of_its_lines() -> None:
+    lines = Lines()
+    logger = make_logger(LogSink(lines, timestamps=False), instance="edge")
+    logger.info("x", a=1)
+    assert lines.lines == ["[-] info x instance=edge a=1"]
+
+
+@pytest.fixture
+def _root_logger() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+@pytest.mark.usefixtures("_root_logger")
+def test_library_logs_arrive_with_their_traceback() -> None:
+    logger, lines, _ = make()
+    take_library_logs(logger)
+    try:
+        raise KeyError("k")
+    except KeyError:
+        logging.getLogger("asyncio").exception("two\nlines")
+    logging.getLogger("asyncio").debug("not this")
+    (line,) = lines.lines
+    assert line.startswith("[-] error two\\nlines library=asyncio\n  | Traceback")
+
+
+def test_file_is_opened_anew_after_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "m.log"
+    destination = FileDestination(path)
+    destination.write(LogLevel.INFO, "one\udcff")
+    path.rename(tmp_path / "m.log.1")
+    destination.write(LogLevel.INFO, "two")
+    destination.reopen()
+    destination.write(LogLevel.INFO, "three")
+    destination.close()
+    assert (tmp_path / "m.log.1").read_text() == "one\\udcff\ntwo\n"
+    assert path.read_text() == "three\n"
+
+
+def test_file_that_cannot_be_opened_anew_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    destination = FileDestination(folder / "m.log")
+    folder.rename(tmp_path / "moved")
+    destination.reopen()
+    destination.write(LogLevel.INFO, "kept")
+    destination.close()
+    assert (tmp_path / "moved" / "m.log").read_text() == "kept\n"
+
+
+def test_syslog_gets_priority_and_line(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(path)
+        destination = SyslogDestination(path)
+        destination.write(LogLevel.INFO, "[c1] info answer")
+        assert daemon.recv(1000) == f"<30>mediaproxy[{os.getpid()}]: [c1] info answer".encode()
+    os.unlink(path)
+    destination.write(LogLevel.INFO, "lost")  # the syslog daemon is away: no error
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(path)
+        destination.reopen()
+        destination.write(LogLevel.ERROR, "back")
+        assert daemon.recv(1000).startswith(b"<27>")
+    destination.close()
+
+
+def test_destination_is_chosen_by_the_settings(tmp_path: Path) -> None:
+    file = open_destination(tmp_path / "m.log", to_stderr=True)
+    assert isinstance(file, FileDestination)
+    file.close()
+    assert isinstance(open_destination(None, to_stderr=True), StderrDestination)
+    with pytest.raises(OSError, match="No such file"):
+        SyslogDestination(str(tmp_path / "nobody"))
+
+
+def test_stderr_destination_writes_to_the_descriptor(capfd: pytest.CaptureFixture[str]) -> None:
+    StderrDestination().write(LogLevel.INFO, "x\udc80")
+    assert capfd.readouterr().err == "x\\udc80\n"
