@@ -32,7 +32,7 @@ def incomplete(*parts: str) -> str:
 
 def test_read_facts_session_fields_are_read() -> None:
     facts = facts_of(
-        HEAD, "a=group:BUNDLE 0\na=ice-lite\na=rtpengine:abcdef012345\n", AUDIO, "a=rtpengine:fedcba543210\n"
+        HEAD, "a=group:BUNDLE 0\na=ice-lite\na=rtpengine:abcdef012345\n", "a=rtpengine: fedcba543210\n", AUDIO
     )
     assert facts.origin is not None
     assert facts.session_name == "desk"

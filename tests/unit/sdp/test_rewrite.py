@@ -53,6 +53,7 @@ def test_write_outgoing_session_part_has_form_m_order() -> None:
         "a=group:BUNDLE 0\r\n"
         "a=group:LS 0\r\n"
         "a=rtpengine:old\r\n"
+        "a=rtpengine:0123456789ab\r\n"
         "a=ice-lite\r\n"
         "a=ice-options:trickle\r\n"
         "a=sendonly\r\n"
@@ -61,7 +62,7 @@ def test_write_outgoing_session_part_has_form_m_order() -> None:
         "c=IN IP4 192.0.2.1\r\n"
         "m=audio 6000 RTP/AVP 8\r\n"
     )
-    assert written(body, PLAIN, session=SessionPlan((), loop_marker="0123456789ab")).splitlines()[:20] == [
+    assert written(body, PLAIN, session=SessionPlan((), loop_marker="0123456789ab")).splitlines()[:21] == [
         "v=0",
         "o=- 1 1 IN IP4 192.0.2.1",
         "s=name",
@@ -80,6 +81,7 @@ def test_write_outgoing_session_part_has_form_m_order() -> None:
         "a=rtpengine:0123456789ab",
         "a=x-first:1",
         "a=group:LS 0",
+        "a=rtpengine:old",
         "a=tool:phone",
         "m=audio 30000 RTP/AVP 8",
     ]
