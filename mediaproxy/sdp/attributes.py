@@ -51,7 +51,7 @@ _SESSION_ATTRIBUTES: Final = (
 _OPAQUE_GROUPS: Final[Mapping[str, str]] = {
     **{name: name for name in ICE_ATTRIBUTES},
     **dict.fromkeys(_DIRECTIONS, "direction"),
-    **{name: name for name in ("bundle-only", "label", "mid", "rtcp", "rtcp-mux", "rtpengine")},
+    **{name: name for name in ("bundle-only", "label", "mid", "rtcp", "rtcp-mux")},
 }
 """The attributes that we understand in a section that isn't RTP, and what they are sorted under; others are copied."""
 _CODEC_GROUPS: Final = frozenset({"fmtp", "rtcp-fb", "rtpmap"})
@@ -209,7 +209,7 @@ class SessionFacts(NamedTuple):
     """What an SDP says.
 
     Attributes:
-        loop_markers: values of a=rtpengine (``loop-protect``).
+        loop_markers: values of a=rtpengine (``loop-protect``), ours and those of other instances.
         bundle_group: it groups sections with BUNDLE.
         lines: for ``mediaproxy.sdp.rewrite``.
     """
@@ -286,7 +286,6 @@ def read_facts(sdp: SessionDescription) -> SessionFacts:
                     continue
             elif name == "rtpengine":
                 markers.append(argument.strip(" \t"))
-                continue
             elif name in {"rtcp", "rtcp-mux"}:
                 continue  # not a session attribute; it would name the sender's port and address
             elif name == "extmap-allow-mixed":
@@ -299,8 +298,6 @@ def read_facts(sdp: SessionDescription) -> SessionFacts:
         attributes.append((name, f"a={value}"))
     state = _SessionState(sdp.connection, direction, has_ice, has_crypto, has_fingerprint, allow_mixed)
     medias = tuple([_read_media(index, media, state) for index, media in enumerate(sdp.medias)])
-    for fact in medias:
-        markers += [marker.argument for marker in fact.lines.attributes.get("rtpengine", ())]
     lines = SessionLines(by_kind, times, attributes)
     return SessionFacts(sdp.origin, session_name, tuple(markers), bundle_group, ice_lite, medias, lines)
 

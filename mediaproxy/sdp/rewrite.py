@@ -79,6 +79,9 @@ def _write_session(out: list[str], facts: SessionFacts, plan: SessionPlan) -> No
             passes = secure
         elif name in _DIRECTION_ATTRIBUTES:
             passes = keep_direction
+        elif name == "rtpengine":
+            # Another instance's marker stays: that one has to know its own again when the SDP comes back to it.
+            passes = plan.loop_marker is None or line.partition(":")[2].strip(" \t") != plan.loop_marker
         else:
             passes = extmaps or name != "extmap"
         if passes:
