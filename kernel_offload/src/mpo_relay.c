@@ -60,8 +60,11 @@ static int start_workers(struct mpo_relay *relay, __u32 count)
 	}
 	return 0;
 err_stop:
-	while (relay->worker_count > 0)
-		mpo_worker_stop(&relay->workers[--relay->worker_count]);
+	while (relay->worker_count > 0) {
+		worker = &relay->workers[--relay->worker_count];
+		mpo_worker_stop(worker);
+		mpo_worker_end(worker);
+	}
 	return err;
 }
 
@@ -133,6 +136,8 @@ void mpo_relay_destroy(struct mpo_relay *relay)
 		mpo_worker_stop(&relay->workers[i]);
 	mpo_relay_close_all(relay);
 	mpo_grace_end(&relay->grace);
+	for (i = 0; i < relay->worker_count; i++)
+		mpo_worker_end(&relay->workers[i]);
 	pthread_mutex_destroy(&relay->taking);
 	pthread_mutex_destroy(&relay->control);
 	mpo_event_signal_close(&relay->signal);
@@ -153,8 +158,8 @@ static int open_one(struct mpo_relay *relay, const union mpo_address *local, str
 	err = mpo_slot_take(&relay->slots, mpo_now(), &handle);
 	if (err < 0)
 		return err;
-	err = mpo_transport_open(local, handle, worker, &relay->stats[MPO_HANDLE_SLOT(handle)], &relay->slots,
-				 &relay->descriptors, out);
+	err = mpo_transport_open(local, handle, worker, worker->epoll_fd, &relay->stats[MPO_HANDLE_SLOT(handle)],
+				 &relay->slots, &relay->descriptors, out);
 	if (err < 0)
 		mpo_slot_give(&relay->slots, handle, 0);	/* never seen by anybody: it need not rest */
 	return err;
@@ -193,12 +198,11 @@ int mpo_relay_open_pair(struct mpo_relay *relay, const struct mpo_endpoint *loca
 	err = open_one(relay, &address, worker, &rtcp);
 	if (err < 0)
 		goto out_release;
-	/* Published before epoll knows of them: no event comes for a slot that is still empty, to be lost. */
 	publish(relay, rtp);
 	publish(relay, rtcp);
-	err = mpo_worker_add(worker, rtp);
+	err = mpo_transport_watch(rtp);
 	if (!err)
-		err = mpo_worker_add(worker, rtcp);
+		err = mpo_transport_watch(rtcp);
 	if (err < 0)
 		goto out_withdraw;
 	handles[0] = rtp->handle;

