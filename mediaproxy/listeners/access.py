@@ -8,9 +8,6 @@ from typing import Final, TypeAlias
 
 IpNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-ALLOW_ADVICE: Final = 'if it is a SIP proxy of yours, add it to the configuration: allow = ["{peer}"]'
-"""For the first peer that the default access rules turn away."""
-
 _REMEMBERED: Final = 4096
 """How many answers are kept; spoofed sources can fill this, and then only make it start anew."""
 

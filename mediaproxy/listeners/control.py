@@ -113,12 +113,18 @@ class ControlDispatcher:
 
     def _refuse(self, error: RequestError, request: NgRequest | None, peer: str) -> NgReply:
         reason = str(error)
-        self._emit_about(ControlEventKind.REQUEST_REFUSED, request, peer, {"reason": reason, "detail": error.detail})
+        detail = error.detail if error.detail != reason else ""
+        self._emit_about(
+            ControlEventKind.REQUEST_REFUSED,
+            request,
+            peer,
+            {"reason": reason, "detail": detail} if detail else {"reason": reason},
+        )
         if isinstance(error, LimitReachedError) and request is not None and request.supports_load_limit:
             return {"result": "load limit", "message": error.limit}
         reply: NgReply = {"result": "error", "error-reason": reason}
-        if error.detail and error.detail != reason:
-            reply["error-detail"] = error.detail
+        if detail:
+            reply["error-detail"] = detail
         return reply
 
     def _shorten(self, reply: NgReply, request: NgRequest | None, size: int, peer: str) -> NgReply:

@@ -8,22 +8,17 @@ from typing import Any
 
 import pytest
 
+from mediaproxy.config.address_kinds import InterfaceKind, InterfaceSpec, Listen, ListenSpec, Network, check_port_range
 from mediaproxy.config.kinds import (
     Choice,
     FilePath,
     Integer,
-    InterfaceKind,
-    InterfaceSpec,
     Kind,
     Level,
-    Listen,
-    ListenSpec,
-    Network,
     OptionalInteger,
     Seconds,
     Switch,
     Text,
-    check_port_range,
     toml_string,
 )
 from mediaproxy.config.options import SourceLock

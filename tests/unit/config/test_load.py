@@ -9,7 +9,7 @@ import pytest
 
 from mediaproxy.config import ConfigProblemsError, Configuration, SourceLock, load_configuration
 from mediaproxy.config import load as load_module
-from mediaproxy.config.kinds import InterfaceSpec, ListenSpec
+from mediaproxy.config.address_kinds import InterfaceSpec, ListenSpec
 from mediaproxy.config.options import OPTION_BY_NAME, OPTION_BY_SHORT, OPTIONS, Settings
 from mediaproxy.config.rtpengine import FOREIGN_BY_NAME, FOREIGN_BY_SHORT, FOREIGN_OPTIONS, Status
 from mediaproxy.logs import LogLevel

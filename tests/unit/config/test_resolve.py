@@ -84,6 +84,20 @@ def test_interfaces_keep_their_order_and_ranges_and_lose_repeats() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("ranges", "warned"),
+    [
+        (("30000-30999", "30500-31999"), True),
+        (("30000-30999", "30999-31999"), True),
+        (("30000-30999", "30000-30999"), False),
+        (("30000-30999", "31000-31999"), False),
+    ],
+)
+def test_overlapping_ranges_of_one_address_are_warned_of(ranges: tuple[str, str], warned: bool) -> None:
+    addresses = resolve("-i", f"a/10.1.2.3@{ranges[0]}", "-i", f"b/10.1.2.3@{ranges[1]}")
+    assert any("a and b have overlapping port ranges on 10.1.2.3" in text for text in addresses.warnings) is warned
+
+
 def test_address_that_is_not_ours_is_warned_of() -> None:
     (warning,) = resolve("-i", "pub/192.0.2.1", local=False).warnings
     assert "pub/192.0.2.1: this host has no such address" in warning
