@@ -1,0 +1,54 @@
+"""The media proxy under test as a program."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.support.netlab import Namespace, NetLab
+from tests.support.ng_json import NgJsonClient
+from tests.support.processes import Process
+
+COMMAND_VARIABLE: Final = "MEDIAPROXY_COMMAND"
+"""Environment variable that names another proxy with rtpengine's options to run the same tests against."""
+
+NG_PORT: Final = 2223
+PORT_MIN: Final = 30000
+PORT_MAX: Final = 34999
+
+
+def proxy_command() -> list[str]:
+    """The program under test: ``mediaproxy run`` of this environment, unless ``MEDIAPROXY_COMMAND`` says otherwise."""
+    override = os.environ.get(COMMAND_VARIABLE)
+    return shlex.split(override) if override else [str(Path(sys.executable).parent / "mediaproxy"), "run"]
+
+
+class MediaProxyProcess:
+    """A running media proxy with the command line that operators of rtpengine use.
+
+    Args:
+        lab: owns the process.
+        namespace: the host that it stands on; ng is on 127.0.0.1:2223 there.
+        interfaces: as for ``--interface``: ``NAME/ADDRESS``.
+        options: further options.
+    Raises:
+        ProcessFailedError: it did not answer a ping within 15 seconds.
+    """
+
+    def __init__(
+        self, lab: NetLab, namespace: Namespace, interfaces: Sequence[str], options: Sequence[str] = ()
+    ) -> None:
+        self.command = [
+            *proxy_command(), "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1",
+            *(f"--interface={interface}" for interface in interfaces), f"--listen-ng=127.0.0.1:{NG_PORT}",
+            f"--port-min={PORT_MIN}", f"--port-max={PORT_MAX}", "--delete-delay=0", "--timeout=60", "--num-threads=2",
+            *options,
+        ]  # fmt: skip
+        self.process: Process = lab.start("mediaproxy", namespace, *self.command)
+        self.ng = NgJsonClient(namespace)
+        lab.on_exit(self.ng.close)
+        self.process.wait_ready(self.ng.is_up, 15.0)
