@@ -29,6 +29,7 @@ deps: ## install all Debian packages that are missing (packaging/deps.sh has the
 	@packaging/deps.sh test
 
 build: $(BUILT) ## .venv with everything, so that .venv/bin/mediaproxy and .venv/bin/ng-control work
+	@:
 
 $(BUILT): $(C_SOURCES)
 	@packaging/deps.sh build
@@ -39,7 +40,7 @@ $(BUILT): $(C_SOURCES)
 		done; \
 		[ -n "$$python" ] || { echo "make build: needs Python 3.11 or newer" >&2; exit 1; }; \
 		$$python -m venv .venv; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 run: build ## the daemon in the foreground with defaults (ARGS="--log-level=7" adds options)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from mediaproxy.config.kinds import InterfaceSpec, toml_string
+from mediaproxy.config.address_kinds import InterfaceSpec
+from mediaproxy.config.kinds import toml_string
 from mediaproxy.config.load import Configuration, load_file
 from mediaproxy.config.options import OPTIONS, Option
 from mediaproxy.config.rtpengine import FOREIGN_OPTIONS, Status

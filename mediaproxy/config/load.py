@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mediaproxy.config.kinds import Integer, OptionalInteger, Seconds, check_port_range
+from mediaproxy.config.address_kinds import check_port_range
+from mediaproxy.config.kinds import Integer, OptionalInteger, Seconds
 from mediaproxy.config.options import OPTION_BY_NAME, OPTIONS, Option, Settings
 from mediaproxy.config.rtpengine import FOREIGN_BY_NAME, Status
 from mediaproxy.config.sources import (

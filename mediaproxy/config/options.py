@@ -7,19 +7,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from mediaproxy.config.address_kinds import InterfaceKind, InterfaceSpec, IpNetwork, Listen, ListenSpec, Network
 from mediaproxy.config.kinds import (
     MAX_PORT,
     Choice,
     FilePath,
     Integer,
-    InterfaceKind,
-    InterfaceSpec,
-    IpNetwork,
     Kind,
     Level,
-    Listen,
-    ListenSpec,
-    Network,
     OptionalInteger,
     Seconds,
     Switch,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mediaproxy.backends.netlink import HostNetwork, can_bind
-from mediaproxy.config.kinds import DEFAULT_INTERFACE_NAME, InterfaceSpec, IpNetwork, ListenSpec, is_address
+from mediaproxy.config.address_kinds import DEFAULT_INTERFACE_NAME, InterfaceSpec, IpNetwork, ListenSpec, is_address
 from mediaproxy.config.load import ConfigProblemsError, Configuration
 from mediaproxy.errors import ConfigError
 from mediaproxy.interfaces import Interface
@@ -135,7 +135,19 @@ class _Resolver:
                     f"interface: {interface.name}/{interface.address}: this host has no such address now; "
                     "calls on this interface fail until it has"
                 )
+        self._warn_of_overlaps(list(found.values()))
         return tuple(found.values())
+
+    def _warn_of_overlaps(self, interfaces: list[Interface]) -> None:
+        """Equal ranges of one address share a pool; different ones that overlap are in each other's way."""
+        for number, one in enumerate(interfaces):
+            for other in interfaces[:number]:
+                ours, theirs = (one.port_min, one.port_max), (other.port_min, other.port_max)
+                if one.address == other.address and ours != theirs and ours[0] <= theirs[1] and theirs[0] <= ours[1]:
+                    self.warnings.append(
+                        f"interface: {other.name} and {one.name} have overlapping port ranges on {one.address}; "
+                        "make them equal or separate"
+                    )
 
     def _default_interface(self) -> InterfaceSpec:
         address = self._host.default_address

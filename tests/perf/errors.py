@@ -1,0 +1,7 @@
+"""The one error of the benchmark: something that a row needs is missing or failed, said in words."""
+
+from __future__ import annotations
+
+
+class BenchError(Exception):
+    """A measurement can't be taken; ``str(error)`` goes into the table and the JSON in place of its figures."""
