@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import uvloop
@@ -52,6 +52,7 @@ from mediaproxy.logs import (
     open_destination,
     take_library_logs,
 )
+from mediaproxy.net import Endpoint, family_of, is_unspecified
 from mediaproxy.ng.cookies import ReplyCache
 from mediaproxy.ng.message import NgReply, NgRequest
 from mediaproxy.process import (
@@ -101,7 +102,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
             endpoint_learning=settings.endpoint_learning,
             source_lock=settings.source_lock is SourceLock.STRICT,
             sip_source=settings.sip_source,
-            tos=settings.tos,
+            tos=settings.tos or 0,
         ),
         timeouts=Timeouts(
             media=settings.timeout,
@@ -122,6 +123,17 @@ def broadcast_addresses(host: HostNetwork) -> list[str]:
         network = ipaddress.ip_network(f"{address.address}/{address.prefix_length}", strict=False)
         if network.version == 4 and network.prefixlen < 31:  # longer ones have none (RFC 3021)
             found.append(str(network.broadcast_address))
+    return found
+
+
+def control_endpoints(listeners: Iterable[Endpoint], host: HostNetwork) -> list[Endpoint]:
+    """Where requests are taken, with each wildcard spelt out as the addresses of this host."""
+    found = []
+    for listener in listeners:
+        addresses = [listener.address]
+        if is_unspecified(listener.address):
+            addresses = [one.address for one in host.addresses if family_of(one.address) is listener.family]
+        found += [Endpoint(address, listener.port) for address in addresses]
     return found
 
 
@@ -265,7 +277,11 @@ class Daemon:
                 relay=relay,
                 settings=engine_settings(self._settings),
                 addresses=AddressPolicy(
-                    self._settings.media_allow, self._settings.media_deny, broadcast_addresses(self._host)
+                    self._settings.media_allow,
+                    self._settings.media_deny,
+                    broadcast_addresses(self._host),
+                    control_endpoints(self._addresses.control, self._host),
+                    [interface.address for interface in interfaces],
                 ),
                 control=counters,
                 shuffle=random.SystemRandom().shuffle,

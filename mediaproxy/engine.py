@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mediaproxy.calls.addresses import AddressPolicy
-from mediaproxy.calls.events import CallEvent, EventKind
-from mediaproxy.calls.latching import Latch, is_evidence
+from mediaproxy.calls.events import CallEvent, EventKind, Fact
+from mediaproxy.calls.latching import Latch
 from mediaproxy.calls.lifecycle import Lifecycle
+from mediaproxy.calls.loops import comes_round
 from mediaproxy.calls.offer_answer import OfferAnswer, SessionSettings
 from mediaproxy.calls.sockets import Sockets
 from mediaproxy.calls.table import CallTable
 from mediaproxy.calls.timeouts import Timeouts
 from mediaproxy.commands import COMMANDS, Context
-from mediaproxy.datapath import Relay, SourceEvent, SourceEventKind, TransportConfig
+from mediaproxy.datapath import PacketClass, Relay, SourceEvent, SourceEventKind, TransportConfig
 from mediaproxy.errors import RequestError
 from mediaproxy.interfaces import Interfaces
 from mediaproxy.ng.message import NgReply, NgRequest
@@ -24,6 +25,10 @@ from mediaproxy.stats.totals import CallTotals, EndReason, RateMeter
 
 _MAX_CALLS_PER_TURN: Final = 256
 """How many due calls one ``expire`` handles, so that a burst of deadlines does not delay requests."""
+
+
+_MEDIA: Final = frozenset({PacketClass.RTP, PacketClass.RTCP})
+"""Packets that say where a party sends its media from; others are at best signs of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Engine:
         loop_marker: 12 random hexadecimal digits, new at each start.
         wall_offset: unix time minus monotonic time.
         """
+        self._addresses = addresses
         self._changes: list[TransportConfig] = []
         self._events: list[CallEvent] = []
         self._table = CallTable()
@@ -116,17 +122,26 @@ class Engine:
         call, media, transport = found
         latching = transport.latching
         if report.kind is SourceEventKind.REFUSED:
-            if not transport.refusals_reported and latching.state is Latch.CONFIRMED:
+            if latching.refuse(report.source):
+                self._changes += media.configs(call.tos)
+            elif not transport.refusals_reported and latching.state is Latch.CONFIRMED:
                 transport.refusals_reported = True
-                self._emit_source(EventKind.SOURCE_REFUSED, call.call_id, report, str(latching.learnt))
+                facts: dict[str, Fact] = {
+                    "media": media.index + 1,
+                    "expected": str(latching.learnt),
+                    "seen": str(report.source),
+                    "packet": report.packet_class.name,
+                }
+                self._events.append(CallEvent(EventKind.SOURCE_REFUSED, call.call_id, facts))
             return
-        if not is_evidence(report.packet_class, opaque=media.opaque):
+        if self._addresses.objection(report.source) or comes_round(self._sockets, transport, report.source):
+            return  # packets can be forged; what an SDP must not ask for, a source address must not either
+        is_media = media.opaque or report.packet_class in _MEDIA
+        if report.packet_class is PacketClass.OTHER and not media.opaque:
             return
-        before = latching.state
-        if latching.see(report.source, now):
+        if latching.see(report.source, now, is_media=is_media):
             self._changes += media.configs(call.tos)
-            if latching.state is not before or latching.handover:
-                self._emit_source(EventKind.LEARNT, call.call_id, report, str(latching.signalled))
+            self._context.lifecycle.emit_learnt(call, media, transport)
 
     def take_config_changes(self) -> list[TransportConfig]:
         """What the relay is to do now; in order, a later change of a transport replaces an earlier one."""
@@ -157,7 +172,3 @@ class Engine:
         """End all calls: the daemon goes down."""
         for call in list(self._table.values()):
             self._context.lifecycle.close(call, EndReason.SHUTDOWN, now)
-
-    def _emit_source(self, kind: EventKind, call_id: str, report: SourceEvent, expected: str) -> None:
-        facts = {"expected": expected, "seen": str(report.source), "packet": report.packet_class.name}
-        self._events.append(CallEvent(kind, call_id, facts))

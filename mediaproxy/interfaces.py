@@ -75,6 +75,11 @@ class Interfaces:
             choice = self._choices[name, family] = self._choose_known(name, family)
         return choice
 
+    def alternatives(self, interface: Interface) -> tuple[Interface, ...]:
+        """The interface itself, then the others of its name and family: where to go when its ports are used up."""
+        same = [one for one in self._by_name[interface.name] if one.family is interface.family and one != interface]
+        return (interface, *same)
+
     def _choose_known(self, name: str | None, family: AddressFamily) -> InterfaceChoice:
         candidates = self._by_name[self.all[0].name if name is None else name]
         for interface in candidates:

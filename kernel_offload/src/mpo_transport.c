@@ -90,7 +90,7 @@ int mpo_transport_open(const union mpo_address *local, __u64 handle, struct mpo_
 	transport->slots = slots;
 	transport->descriptors = descriptors;
 	transport->local = *local;
-	transport->tos = -1;
+	transport->tos = 0;
 	transport->strangers_fd = -1;
 	atomic_init(&transport->rule, rule);
 	atomic_fetch_add(&descriptors->held, 1);

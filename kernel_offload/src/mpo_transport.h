@@ -60,7 +60,7 @@ struct mpo_transport {
 	_Atomic(struct mpo_rule *) rule;
 
 	/* The control side's. */
-	int tos;			/* as set last; -1: the system's */
+	int tos;			/* as set last */
 
 	/* The worker's from here on. */
 	int strangers_fd;		/* same address and port as fd; -1 while fd is not connected */

@@ -97,10 +97,18 @@ static void maybe_report_seen(struct mpo_worker *worker, struct mpo_transport *t
 	transport->reported_any = true;
 }
 
+/* Each refused source once, as long as another one is not refused in between: the core may know better. */
 static void maybe_report_refused(struct mpo_worker *worker, struct mpo_transport *transport, unsigned int i, __u64 now)
 {
-	if (!transport->reported_any)
-		transport->reported_any = report(worker, transport, MPO_EVENT_REFUSED, i, now);
+	const struct mpo_batch *batch = worker->batch;
+
+	if (transport->reported_any && mpo_address_equal(&transport->reported, &batch->source[i]))
+		return;
+	if (!report(worker, transport, MPO_EVENT_REFUSED, i, now))
+		return;
+	transport->reported = batch->source[i];
+	transport->reported_class = batch->class[i];
+	transport->reported_any = true;
 }
 
 static __u8 classify(const struct mpo_rule *rule, const __u8 *bytes, __u32 length)

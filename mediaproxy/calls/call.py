@@ -1,20 +1,26 @@
 """A call, its monologues, and the dialogues between them.
 
 Media and transports belong to a party *as seen by one peer*: a caller whose INVITE was forked faces each callee with
-ports of its own. So a ``Dialogue`` joins two ``Side`` s, each of which is a monologue together with the media that it
-uses towards the other. All dialogues of a call stay live and forward until they are deleted, so that early media of
+ports of its own. So a ``Dialogue`` joins two parties, each of which is a monologue together with the media that it uses
+towards the other. All dialogues of a call stay live and forward until they are deleted, so that early media of
 each branch reaches the caller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from mediaproxy.calls.media import Media
 from mediaproxy.datapath import StreamCounters
 from mediaproxy.net import AddressFamily
 from mediaproxy.sdp.plan import Origin
-from mediaproxy.stats.totals import EndReason
+
+MAX_ALIASES: Final = 32
+"""Tags that one monologue has had before; more are forgotten, the oldest first."""
+
+MAX_DIALOGUES: Final = 64
+"""Dialogues of one call: more than any forking reaches, and a peer can't make a call grow beyond it."""
 
 
 class Monologue:
@@ -27,25 +33,22 @@ class Monologue:
         created: unix seconds.
     """
 
-    __slots__ = ("aliases", "created", "label", "metadata", "tag", "via_branch")
+    __slots__ = ("aliases", "created", "label", "tag", "via_branch")
 
     def __init__(self, tag: str | None, via_branch: str | None, created: float) -> None:
         self.tag = tag
         self.via_branch = via_branch
         self.aliases: list[str] = []
         self.label: str | None = None
-        self.metadata: str | None = None
         self.created = created
 
-    def has_tag(self, tag: str) -> bool:
-        return self.tag == tag or tag in self.aliases
-
     def change_tag(self, tag: str) -> None:
-        """Take a new tag; the old one stays known as an alias."""
+        """Take a new tag; the old ones stay known as aliases, the latest ``MAX_ALIASES`` of them."""
         if self.tag is not None and self.tag != tag:
             self.aliases.append(self.tag)
         if tag in self.aliases:
             self.aliases.remove(tag)
+        del self.aliases[:-MAX_ALIASES]
         self.tag = tag
 
 
@@ -68,23 +71,25 @@ class SdpHistory:
         self.body: bytes | None = None
 
 
-class Side:
+class Party:
     """One party of a dialogue: the monologue, and its media as the other party sees them.
 
     Attributes:
         interface_name: the logical interface facing this party; ``None`` is the default one.
         family: the address family towards this party; ``None`` until it is known.
         family_given: the family was asked for by ``address-family``, so the party's own SDP no longer sets it.
+        profile: the RTP profile that ``transport-protocol`` asked for towards this party.
         history: of the SDP that this party was shown; made when a ``replace`` word first needs it.
     """
 
-    __slots__ = ("family", "family_given", "history", "interface_name", "medias", "monologue")
+    __slots__ = ("family", "family_given", "history", "interface_name", "medias", "monologue", "profile")
 
     def __init__(self, monologue: Monologue) -> None:
         self.monologue = monologue
         self.interface_name: str | None = None
         self.family: AddressFamily | None = None
         self.family_given = False
+        self.profile: str | None = None
         self.medias: list[Media] = []
         self.history: SdpHistory | None = None
 
@@ -93,25 +98,23 @@ class Dialogue:
     """Two parties that exchange media.
 
     Attributes:
-        first: the side that made the first offer.
+        first: the party that made the first offer.
         answered: an answer was processed.
         final: the answer is known to be final (a SIP status of 200 or above came with it).
-        deleted: it was deleted and only waits for its delay to end.
-        release_at: when its ports are to be given back, monotonic seconds.
+        release_at: when the ports of a deleted one are given back (monotonic seconds); ``None`` while it lives.
     """
 
-    __slots__ = ("answered", "deleted", "final", "first", "release_at", "second")
+    __slots__ = ("answered", "final", "first", "release_at", "second")
 
-    def __init__(self, first: Side, second: Side) -> None:
+    def __init__(self, first: Party, second: Party) -> None:
         self.first = first
         self.second = second
         self.answered = False
         self.final = False
-        self.deleted = False
         self.release_at: float | None = None
 
-    def sides_from(self, monologue: Monologue) -> tuple[Side, Side]:
-        """Both sides, the given monologue's first; it must be one of the two."""
+    def parties_from(self, monologue: Monologue) -> tuple[Party, Party]:
+        """Both parties, the given monologue's first; it must be one of the two."""
         return (self.first, self.second) if self.first.monologue is monologue else (self.second, self.first)
 
     def joins(self, monologue: Monologue) -> bool:
@@ -132,7 +135,7 @@ class ClosedStreams:
         self.bytes = 0
         self.errors = 0
 
-    def add(self, counters: StreamCounters) -> None:
+    def add(self, counters: StreamCounters | ClosedStreams) -> None:
         self.packets += counters.packets
         self.bytes += counters.bytes
         self.errors += counters.errors
@@ -146,20 +149,15 @@ class Call:
         created, last_signal: monotonic seconds of the first and of the last offer or answer.
         created_wall: unix seconds of the first offer.
         tos: of relayed packets; ``None`` leaves them as the sockets are.
-        delete_at: when the call ends because it was deleted; ``None`` while it is live.
         wake_at: when the call next wants to be looked at; ``None`` once it is closed.
-        closed: why it ended.
     """
 
     __slots__ = (
         "call_id",
-        "closed",
         "closed_rtcp",
         "closed_rtp",
-        "control_peer",
         "created",
         "created_wall",
-        "delete_at",
         "dialogues",
         "group",
         "last_signal",
@@ -169,10 +167,9 @@ class Call:
         "wake_at",
     )
 
-    def __init__(self, call_id: str, group: int, control_peer: str, now: float, wall: float) -> None:
+    def __init__(self, call_id: str, group: int, now: float, wall: float) -> None:
         self.call_id = call_id
         self.group = group
-        self.control_peer = control_peer
         self.created = now
         self.created_wall = wall
         self.last_signal = now
@@ -180,18 +177,19 @@ class Call:
         self.metadata: str | None = None
         self.monologues: list[Monologue] = []
         self.dialogues: list[Dialogue] = []
-        self.delete_at: float | None = None
         self.wake_at: float | None = None
-        self.closed: EndReason | None = None
         self.closed_rtp = ClosedStreams()
         self.closed_rtcp = ClosedStreams()
 
     def find(self, tag: str) -> Monologue | None:
-        """The monologue with this tag, present or former."""
+        """The monologue with this tag; a present one counts before a former one."""
+        former = None
         for monologue in self.monologues:
-            if monologue.has_tag(tag):
+            if monologue.tag == tag:
                 return monologue
-        return None
+            if former is None and tag in monologue.aliases:
+                former = monologue
+        return former
 
     def dialogues_of(self, monologue: Monologue) -> Iterator[Dialogue]:
         """Its dialogues, the latest first."""

@@ -10,7 +10,8 @@ So a transport listens for a while to whoever sends, and sends back to the best 
   inject audio, "RTP bleed"); only signalling opens a new window.
 
 The modes differ in what makes a source *decisive*: with ``immediate`` the first one, with ``heuristic`` one that equals
-the signalled endpoint, with ``delayed`` none. After the window the first source decides in any mode.
+the signalled endpoint or the source confirmed before, with ``delayed`` none; ``off`` believes SDP alone. After the
+window the first source of media decides.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
-from mediaproxy.datapath import PacketClass
 from mediaproxy.net import Endpoint
 from mediaproxy.ng.words import EndpointLearning
 
@@ -58,8 +58,8 @@ TRANSITIONS: Final[Mapping[tuple[Latch, LatchEvent], Latch]] = {
     (Latch.LEARNING, LatchEvent.DECISIVE): Latch.CONFIRMED,
     (Latch.LEARNING, LatchEvent.WINDOW_ENDED): Latch.CONFIRMED,
     (Latch.CONFIRMED, LatchEvent.SIGNALLED): Latch.LEARNING,  # the party may have moved: listen again
-    (Latch.CONFIRMED, LatchEvent.SOURCE): Latch.CONFIRMED,
-    (Latch.CONFIRMED, LatchEvent.DECISIVE): Latch.CONFIRMED,  # with media-handover the destination follows
+    (Latch.CONFIRMED, LatchEvent.SOURCE): Latch.CONFIRMED,  # with media-handover the destination follows
+    (Latch.CONFIRMED, LatchEvent.DECISIVE): Latch.CONFIRMED,  # the signalled endpoint beats a quicker stranger
     (Latch.CONFIRMED, LatchEvent.WINDOW_ENDED): Latch.CONFIRMED,
 }
 
@@ -67,14 +67,16 @@ TRANSITIONS: Final[Mapping[tuple[Latch, LatchEvent], Latch]] = {
 class Rank(Enum):
     """How well a source fits the signalled endpoint, worst first."""
 
-    ANY = 0
-    SAME_PORT = 1
-    SAME_ADDRESS = 2
-    EXACT = 3
+    HINT = 0
+    """Not media, only a sign of life (STUN, DTLS, ZRTP, a keep-alive): good enough to send to, not to lock on."""
+    ANY = 1
+    SAME_PORT = 2
+    SAME_ADDRESS = 3
+    EXACT = 4
 
 
 def rank_source(source: Endpoint, signalled: Endpoint | None) -> Rank:
-    """Compare a source with what SDP said; ``ANY`` where SDP said nothing usable."""
+    """Compare a source of media with what SDP said; ``ANY`` where SDP said nothing usable."""
     if signalled is None:
         return Rank.ANY
     if source == signalled:
@@ -82,14 +84,6 @@ def rank_source(source: Endpoint, signalled: Endpoint | None) -> Rank:
     if source.address == signalled.address:
         return Rank.SAME_ADDRESS
     return Rank.SAME_PORT if source.port == signalled.port else Rank.ANY
-
-
-def is_evidence(packet_class: PacketClass, *, opaque: bool) -> bool:
-    """Whether a packet says where a party is.
-
-    One that is nothing we know does not, scanners send such things; but where media is opaque all is unknown.
-    """
-    return opaque or packet_class is not PacketClass.OTHER
 
 
 class Latching:
@@ -105,7 +99,19 @@ class Latching:
         window_ends: monotonic seconds.
     """
 
-    __slots__ = ("_mode", "_rank", "follow", "handover", "held", "learnt", "signalled", "state", "window_ends")
+    __slots__ = (
+        "_former",
+        "_left",
+        "_mode",
+        "_rank",
+        "follow",
+        "handover",
+        "held",
+        "learnt",
+        "signalled",
+        "state",
+        "window_ends",
+    )
 
     def __init__(self) -> None:
         self.state = Latch.UNKNOWN
@@ -117,11 +123,15 @@ class Latching:
         self.window_ends = 0.0
         self._mode = EndpointLearning.HEURISTIC
         self._rank: Rank | None = None
+        self._former: Endpoint | None = None  # confirmed in the last window, for the same signalled endpoint
+        self._left: Endpoint | None = None  # where the party was before it signalled another endpoint
 
     @property
     def expected(self) -> Endpoint | None:
         """The source that is believed and need not be reported again."""
-        return None if self.state is Latch.LEARNING and self._rank is None else self.learnt
+        if self.state is Latch.LEARNING and self._rank in {None, Rank.HINT}:
+            return None
+        return self.learnt
 
     @property
     def destination(self) -> Endpoint | None:
@@ -149,6 +159,7 @@ class Latching:
             endpoint: the party's, from its SDP; ``None`` if it is on hold or not known yet.
         """
         if endpoint is not None and endpoint != self.signalled:
+            self._left = self.learnt
             self.signalled = endpoint
             self.learnt = self._rank = None
         self.held = held
@@ -156,6 +167,8 @@ class Latching:
         self.handover = handover
         self._mode = mode
         self._open_window(now)
+        if mode is EndpointLearning.OFF and not asymmetric and self.signalled is not None:
+            self._believe(self.signalled, Rank.EXACT, LatchEvent.DECISIVE)
 
     def reopen(self, now: float) -> None:
         """The other party spoke: listen anew.
@@ -163,50 +176,76 @@ class Latching:
         A window that opened with the offer is long over when a phone has rung for half a minute; whoever found the
         port meanwhile must not be taken for the party for good.
         """
-        if self.state is not Latch.UNKNOWN:
+        if self.state is not Latch.UNKNOWN and self._mode is not EndpointLearning.OFF:
             self._open_window(now)
+
+    def see(self, source: Endpoint, now: float, *, is_media: bool = True) -> bool:
+        """A packet was reported; returns whether anything changed.
+
+        Args:
+            is_media: it is RTP, RTCP or, where media is opaque, anything.
+        """
+        if self.state is Latch.CONFIRMED:
+            return self._hand_over(source)
+        if self.state is Latch.UNKNOWN or (source == self._left and now < self.window_ends):
+            # Nobody has spoken who could be meant; or a late packet from where the party no longer is.
+            return False
+        if not is_media:
+            if self.learnt is not None and self._rank is not Rank.HINT:
+                return False
+            return self._believe(source, Rank.HINT, LatchEvent.SOURCE)
+        rank = rank_source(source, self.signalled)
+        if self._is_decisive(source, rank, now):
+            self._believe(source, rank, LatchEvent.DECISIVE)
+            return True
+        if self._rank is not None and self._mode is not EndpointLearning.DELAYED and rank.value < self._rank.value:
+            return False
+        return self._believe(source, rank, LatchEvent.SOURCE)
+
+    def refuse(self, source: Endpoint) -> bool:
+        """A packet was dropped for its source; returns whether that source is believed from now on.
+
+        It is if it is exactly the signalled endpoint while another one was learnt: whoever sends from there is the
+        party, and somebody else was quicker.
+        """
+        if self.state is not Latch.CONFIRMED or source != self.signalled or self.learnt == source:
+            return False
+        self._believe(source, Rank.EXACT, LatchEvent.DECISIVE)
+        return True
+
+    def end_window(self, now: float) -> bool:
+        """The timer fired; returns whether anything changed.
+
+        The latch is confirmed, unless no source of media was ever seen. A party that kept silent in this window is
+        still believed to be where it was in the last one: a stream on hold must not lie open to the first stranger.
+        """
+        if self.state is not Latch.LEARNING or now < self.window_ends:
+            return False
+        if self.learnt is None or self._rank is Rank.HINT:
+            left, self._left = self._left, None
+            return left is not None  # it may be heard there again, and be reported anew
+        self.state = TRANSITIONS[self.state, LatchEvent.WINDOW_ENDED]
+        return True
 
     def _open_window(self, now: float) -> None:
         self.window_ends = now + WINDOW
         if self.state is Latch.CONFIRMED:
+            self._former = self.learnt
             self._rank = None  # the source of the last window has to show itself again
         self.state = TRANSITIONS[self.state, LatchEvent.SIGNALLED]
 
-    def see(self, source: Endpoint, now: float) -> bool:
-        """A packet that is evidence was reported; returns whether anything changed."""
-        if self.state is Latch.UNKNOWN:
-            return False
-        if self.state is Latch.CONFIRMED:
-            if not self.handover or source == self.learnt:
-                return False
-            self.learnt = source
-            return True
-        rank = rank_source(source, self.signalled)
-        if self._is_decisive(rank, now):
-            self.learnt = source
-            self._rank = rank
-            self.state = TRANSITIONS[self.state, LatchEvent.DECISIVE]
-            return True
-        if self._rank is not None and self._mode is not EndpointLearning.DELAYED and rank.value < self._rank.value:
-            return False
+    def _believe(self, source: Endpoint, rank: Rank, event: LatchEvent) -> bool:
         changed = source != self.learnt
         self.learnt = source
         self._rank = rank
-        self.state = TRANSITIONS[self.state, LatchEvent.SOURCE]
+        self.state = TRANSITIONS[self.state, event]
         return changed
 
-    def end_window(self, now: float) -> bool:
-        """The timer fired; returns whether the latch was confirmed by it.
+    def _hand_over(self, source: Endpoint) -> bool:
+        return self.handover and self._believe(source, Rank.ANY, LatchEvent.SOURCE)
 
-        It is not, before any source was ever seen. A party that kept silent in this window is still believed to be
-        where it was in the last one: a stream on hold must not lie open to the first stranger.
-        """
-        if self.state is not Latch.LEARNING or now < self.window_ends or self.learnt is None:
-            return False
-        self.state = TRANSITIONS[self.state, LatchEvent.WINDOW_ENDED]
-        return True
-
-    def _is_decisive(self, rank: Rank, now: float) -> bool:
+    def _is_decisive(self, source: Endpoint, rank: Rank, now: float) -> bool:
         if self._mode is EndpointLearning.IMMEDIATE or now >= self.window_ends:
             return True
-        return self._mode is not EndpointLearning.DELAYED and rank is Rank.EXACT
+        # Where the party was all the time before a session refresh it still is.
+        return self._mode is not EndpointLearning.DELAYED and (rank is Rank.EXACT or source == self._former)

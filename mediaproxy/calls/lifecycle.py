@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mediaproxy.calls.call import Call, Dialogue
-from mediaproxy.calls.events import CallEvent, EventKind
-from mediaproxy.calls.latching import WINDOW
-from mediaproxy.calls.media import Media
+from mediaproxy.calls.events import CallEvent, EventKind, Fact
+from mediaproxy.calls.latching import WINDOW, Latch
+from mediaproxy.calls.media import Media, Transport
 from mediaproxy.calls.sockets import Sockets
 from mediaproxy.calls.table import CallTable
 from mediaproxy.calls.timeouts import Timeouts, judge_call
@@ -42,10 +42,11 @@ class Lifecycle:
         self._configure = configure
 
     def signalled(self, call: Call, now: float) -> None:
-        """An offer or answer succeeded: the call lives (again), and its learning windows are open."""
+        """An offer or answer succeeded: the learning windows are open; deadlines that are due earlier stay."""
         call.last_signal = now
-        call.delete_at = None
-        self._table.wake(call, now + WINDOW)
+        ends = now + WINDOW
+        if call.wake_at is None or call.wake_at > ends:
+            self._table.wake(call, ends)
 
     def delete(self, call: Call, dialogues: list[Dialogue], delay: int | None, now: float) -> None:
         """Delete dialogues; the call goes with the last one.
@@ -55,47 +56,34 @@ class Lifecycle:
         """
         seconds = self._timeouts.delete_delay if delay is None else max(0, delay)
         for dialogue in dialogues:
-            dialogue.deleted = True
             dialogue.release_at = now + seconds
-        if all(dialogue.deleted for dialogue in call.dialogues):
-            call.delete_at = now + seconds
-            if seconds > 0:
-                self._emit(CallEvent(EventKind.DELETE_SCHEDULED, call.call_id, {"delay": seconds}))
+        if seconds > 0:
+            facts: dict[str, Fact] = {"delay": seconds, "dialogues": len(dialogues)}
+            self._emit(CallEvent(EventKind.DELETE_SCHEDULED, call.call_id, facts))
         self.look_at(call, now)
-
-    def revive(self, dialogue: Dialogue) -> None:
-        """A new offer or answer reached a dialogue in its delete delay."""
-        dialogue.deleted = False
-        dialogue.release_at = None
 
     def look_at(self, call: Call, now: float) -> None:
         """Do what is due for a call and set its next deadline."""
-        if call.delete_at is not None and now >= call.delete_at:
+        if all(dialogue.release_at is not None and now >= dialogue.release_at for dialogue in call.dialogues):
             self.close(call, EndReason.DELETED, now)
             return
-        if call.delete_at is None:
-            self._release_dialogues(call, now)
-            verdict = judge_call(call, self._timeouts, self._relay.last_seen, now)
-            if isinstance(verdict, EndReason):
-                self.close(call, verdict, now)
-                return
-        else:
-            verdict = call.delete_at
-        configs, next_window = _end_windows(call, now)
-        if configs:
-            self._configure(configs)
+        self._release_dialogues(call, now)
+        verdict = judge_call(call, self._timeouts, self._relay.last_seen, now)
+        if isinstance(verdict, EndReason):
+            self.close(call, verdict, now)
+            return
+        next_window = self._end_windows(call, now)
         deadlines = [when for when in (verdict, next_window) if when is not None]
         deadlines += [dialogue.release_at for dialogue in call.dialogues if dialogue.release_at is not None]
         self._table.wake(call, min(deadlines, default=None))
 
     def close(self, call: Call, reason: EndReason, now: float) -> None:
         """End a call: ports back, counted, reported."""
-        call.closed = reason
         age = now - call.created
         self._totals.add_ended(reason, age)
         for dialogue in call.dialogues:
             self._count_ways(dialogue)
-        self._sockets.close_medias(call, list(call.medias()), now)
+        self._sockets.close_medias(call, call.medias(), now)
         self._table.remove(call)
         self._emit(
             CallEvent(
@@ -114,12 +102,16 @@ class Lifecycle:
 
     def _release_dialogues(self, call: Call, now: float) -> None:
         """Give back what deleted branches held; the others go on."""
-        for dialogue in list(call.dialogues):
-            if dialogue.release_at is not None and now >= dialogue.release_at:
-                self._count_ways(dialogue)
-                self._sockets.close_medias(call, list(dialogue.medias()), now)
-                call.dialogues.remove(dialogue)
+        due = [one for one in call.dialogues if one.release_at is not None and now >= one.release_at]
+        if not due:
+            return
+        for dialogue in due:
+            self._count_ways(dialogue)
+            call.dialogues.remove(dialogue)
+            self._sockets.close_medias(call, dialogue.medias(), now)
         call.drop_idle_monologues()
+        # A port that served a deleted branch may serve another one now.
+        self._configure([config for media in call.medias() for config in media.configs(call.tos)])
 
     def _count_ways(self, dialogue: Dialogue) -> None:
         """Count streams that carried nothing, or only one direction; branches that nobody answered don't count."""
@@ -135,20 +127,31 @@ class Lifecycle:
     def _has_packets(self, media: Media) -> bool:
         return media.pair is not None and self._relay.last_seen(media.pair.rtp.handle) is not None
 
+    def _end_windows(self, call: Call, now: float) -> float | None:
+        """Confirm the latches whose window is over; returns when the next window ends."""
+        next_window: float | None = None
+        for media in call.medias():
+            if media.pair is None:
+                continue
+            changed = False
+            for transport in (media.pair.rtp, media.pair.rtcp):
+                latching = transport.latching
+                if latching.end_window(now):
+                    changed = True
+                    self.emit_learnt(call, media, transport)
+                if latching.window_ends > now and (next_window is None or latching.window_ends < next_window):
+                    next_window = latching.window_ends
+            if changed:
+                self._configure(media.configs(call.tos))
+        return next_window
 
-def _end_windows(call: Call, now: float) -> tuple[list[TransportConfig], float | None]:
-    """Confirm the latches whose window is over; returns the changes, and when the next window ends."""
-    configs: list[TransportConfig] = []
-    next_window: float | None = None
-    for media in call.medias():
-        if media.pair is None:
-            continue
-        changed = False
-        for transport in (media.pair.rtp, media.pair.rtcp):
-            changed |= transport.latching.end_window(now)
-            ends = transport.latching.window_ends
-            if ends > now and (next_window is None or ends < next_window):
-                next_window = ends
-        if changed:
-            configs += media.configs(call.tos)
-    return configs, next_window
+    def emit_learnt(self, call: Call, media: Media, transport: Transport) -> None:
+        """Say where a party really is; where it is where its SDP says, there is nothing to tell."""
+        latching = transport.latching
+        if latching.state is Latch.CONFIRMED and latching.learnt != latching.signalled:
+            facts: dict[str, Fact] = {
+                "media": media.index + 1,
+                "signalled": str(latching.signalled),
+                "learnt": str(latching.learnt),
+            }
+            self._emit(CallEvent(EventKind.LEARNT, call.call_id, facts))

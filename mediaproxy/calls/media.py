@@ -36,10 +36,6 @@ class Transport:
         self.strict = True
         self.refusals_reported = False
 
-    @property
-    def local_endpoint(self) -> Endpoint:
-        return Endpoint(self.interface.address, self.port)
-
     def policy(self) -> SourcePolicy:
         """Whose packets the relay is to accept now."""
         if self.latching.state is not Latch.CONFIRMED or self.latching.handover:
@@ -48,14 +44,31 @@ class Transport:
 
 
 class PortPair:
-    """An even RTP port and the next odd one, held by a media until the call lets go of it."""
+    """An even RTP port and the next odd one, bound until the last media that uses it lets go.
 
-    __slots__ = ("interface", "rtcp", "rtp")
+    Attributes:
+        users: the media that use it: one, or several where a party was told one port for several dialogues. The last
+            one is the one that the pair serves now.
+    """
+
+    __slots__ = ("interface", "rtcp", "rtp", "users")
 
     def __init__(self, interface: Interface, rtp: Transport, rtcp: Transport) -> None:
         self.interface = interface
         self.rtp = rtp
         self.rtcp = rtcp
+        self.users: list[Media] = []
+
+    def lend(self, media: Media) -> None:
+        """Take a media as a user, without serving it now."""
+        if media not in self.users:
+            self.users.insert(0, media)
+
+    def serve(self, media: Media) -> None:
+        """Serve this media from now on; it becomes a user if it wasn't one."""
+        if media in self.users:
+            self.users.remove(media)
+        self.users.append(media)
 
 
 class StreamKind(Enum):
@@ -101,10 +114,12 @@ class Media:
         index: place in the SDP, from 0.
         kind: ``audio``, ``video``, ``image``, ...
         protocol: the profile that this party speaks, as it wrote it; until it has spoken, as we offered it.
-        relayed: whether media passes through us (not ``message``, not TCP, not rejected from the start).
+        rtp_profile: the RTP profile that it spoke last; ``None`` before it has spoken any.
+        relayed: whether media passes through us (not ``message``, not TCP).
         opaque: not RTP: forwarded without a look inside.
         filled: the party's SDP is known.
-        rejected: port 0, by either side.
+        refused: port 0 in this party's own SDP.
+        rejected: port 0, by either party.
         direction: what the party said it does; ``None`` before it has spoken.
         formats: payload types or formats that the party listed.
         codecs: (payload type, name/rate[/channels], clock rate in Hz) of the party's list.
@@ -133,10 +148,12 @@ class Media:
         "pair",
         "protocol",
         "ptime",
+        "refused",
         "rejected",
         "relayed",
         "rtcp",
         "rtp",
+        "rtp_profile",
         "signalled",
     )
 
@@ -144,9 +161,11 @@ class Media:
         self.index = index
         self.kind = kind
         self.protocol = protocol
+        self.rtp_profile: str | None = None
         self.relayed = False
         self.opaque = False
         self.filled = False
+        self.refused = False
         self.rejected = False
         self.direction: Direction | None = None
         self.formats: tuple[str, ...] = ()
@@ -164,7 +183,7 @@ class Media:
         self.rtcp: Stream | None = None
 
     def take_pair(self, pair: PortPair) -> None:
-        """Use a port pair; what the media used before is the caller's to close."""
+        """Use a port pair, as soon as ``pair.serve`` says so; it must have let go of the one before."""
         self.pair = pair
         self.rtp = Stream(StreamKind.RTP, pair.rtp)
         self.rtcp = Stream(StreamKind.RTCP, pair.rtp if self.muxed else pair.rtcp)
@@ -214,23 +233,33 @@ class Media:
             keep_pair: the new media uses the same port pair (the party was never told of another one).
         """
         media = copy(self)
-        media.let_go()
+        media.pair = media.rtp = media.rtcp = None
         if keep_pair and self.pair is not None:
             media.take_pair(self.pair)
         return media
 
-    def let_go(self) -> None:
-        """Use no pair any more; whoever has it closes it."""
+    def let_go(self, now: float) -> PortPair | None:
+        """Use no pair any more. Returns the pair if nobody else uses it: it is the caller's to close."""
+        pair = self.pair
         self.pair = self.rtp = self.rtcp = None
+        if pair is None or self not in pair.users:
+            return None
+        pair.users.remove(self)
+        if not pair.users:
+            return pair
+        pair.users[-1].listen(now)
+        return None
 
     def configs(self, tos: int | None) -> list[TransportConfig]:
-        """What the relay is to do with this media's transports.
+        """What the relay is to do with this media's transports; nothing while its pair serves another media.
 
         RTCP is told apart on the RTP port only where it may come there (mux settled or offered): without mux, payload
         types 64 to 95 with the marker bit look like RTCP (RFC 5761, section 4), and are not.
         """
-        if self.pair is None or self.rtp is None or self.rtcp is None:
+        if self.pair is None or self.rtp is None or self.rtcp is None or self.pair.users[-1] is not self:
             return []
+        if self.rejected or not self.relayed:
+            return [TransportConfig(one.handle, SourcePolicy.CLOSED) for one in (self.pair.rtp, self.pair.rtcp)]
         rtp_sinks = tuple(sink.transport.handle for sink in self.rtp.sinks)
         rtcp_sinks = tuple(sink.transport.handle for sink in self.rtcp.sinks)
         may_mux = self.muxed or self.mux_possible
@@ -241,13 +270,16 @@ class Media:
         for transport in (self.pair.rtp, self.pair.rtcp):
             is_rtp = transport is self.pair.rtp
             latching = transport.latching
+            if self.opaque and not is_rtp:
+                configs.append(TransportConfig(transport.handle, SourcePolicy.CLOSED))
+                continue
             configs.append(
                 TransportConfig(
                     handle=transport.handle,
                     policy=transport.policy(),
                     remote=latching.destination,
                     expected=latching.expected,
-                    opaque=self.opaque and is_rtp,
+                    opaque=self.opaque,
                     rtp_sinks=rtp_sinks if is_rtp else (),
                     rtcp_sinks=rtcp_sinks if may_mux or not is_rtp else (),
                     tos=tos,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mediaproxy.calls.call import SdpHistory, Side
+from mediaproxy.calls.call import Party, SdpHistory
 from mediaproxy.calls.media import Media
 from mediaproxy.interfaces import Interface
 from mediaproxy.net import AddressFamily, family_of
@@ -13,6 +13,10 @@ from mediaproxy.ng.message import NgRequest
 from mediaproxy.ng.words import Flag, Replace, RtcpMux
 from mediaproxy.sdp import MediaFacts, SessionDescription, SessionFacts, write_outgoing
 from mediaproxy.sdp.plan import Direction, MediaPlan, Origin, SessionPlan
+
+_MAX_PLACES: Final = 1 << 20
+_MAX_VERSION_DIGITS: Final = 20
+"""RFC 8866, section 5.2, wants a version that fits into 64 bits; we don't count on from a longer one."""
 
 _HISTORY_WORDS: Final = frozenset(
     {
@@ -31,16 +35,15 @@ class Exchange:
 
     Attributes:
         is_answer: it answers an offer of ``listener``.
-        speaker, listener: who wrote it, and who is to read it.
-        interface: the one facing the listener.
+        listener: who is to read it.
+        interface: the one chosen to face the listener.
     """
 
     request: NgRequest
     sdp: SessionDescription
     facts: SessionFacts
     is_answer: bool
-    speaker: Side
-    listener: Side
+    listener: Party
     interface: Interface
 
 
@@ -52,12 +55,12 @@ def plan_media(exchange: Exchange, fact: MediaFacts, heard: Media, shown: Media)
         shown: the listener's media at the same index, with its port pair if it has one.
     """
     request = exchange.request
-    mid = shown.mid if exchange.is_answer else _offered_mid(request, fact, heard.index)
+    mid = shown.mid if exchange.is_answer else _offered_mid(exchange, fact)
     if heard.rejected:
         return MediaPlan(0, AddressFamily.IP4.unspecified, AddressFamily.IP4, shown.protocol, fact.formats, mid=mid)
     if not heard.relayed or shown.pair is None:
         return MediaPlan(fact.port, None, AddressFamily.IP4, fact.protocol, fact.formats, mid=mid)
-    address = _shown_address(exchange, fact)
+    address = _shown_address(request, fact, shown.pair.interface)
     port = shown.pair.rtp.port
     if heard.opaque:
         return MediaPlan(port, address, family_of(address), shown.protocol, fact.formats, mid=mid)
@@ -127,7 +130,8 @@ def _write_versioned(exchange: Exchange, plan: SessionPlan, origin: Origin, hist
     first = history.version is None
     if history.version is None:
         # RFC 8866, section 5.2, wants a number; who sends none gets one that we can count on from.
-        history.version = int(origin.version) if origin.version.isascii() and origin.version.isdigit() else 0
+        countable = origin.version.isascii() and origin.version.isdigit() and len(origin.version) <= _MAX_VERSION_DIGITS
+        history.version = int(origin.version) if countable else 0
     elif Replace.FORCE_INCREMENT_SDP_VERSION in exchange.request.replace:
         history.version += 1
     body = _write_as(exchange, plan, origin, history.version)
@@ -142,15 +146,17 @@ def _write_as(exchange: Exchange, plan: SessionPlan, origin: Origin, version: in
     return write_outgoing(exchange.sdp, exchange.facts, replace(plan, origin=replace(origin, version=str(version))))
 
 
-def _offered_mid(request: NgRequest, fact: MediaFacts, index: int) -> str | None:
-    if fact.mid is None and Flag.GENERATE_MID in request.flags:
-        return str(index + 1)
-    return fact.mid
+def _offered_mid(exchange: Exchange, fact: MediaFacts) -> str | None:
+    if fact.mid is not None or Flag.GENERATE_MID not in exchange.request.flags:
+        return fact.mid
+    taken = {other.mid for other in exchange.facts.medias}
+    # Numbered from 1 by place; behind the last place where a number is somebody's already.
+    places = range(fact.index + 1, _MAX_PLACES, len(exchange.facts.medias))
+    return next(str(place) for place in places if str(place) not in taken)
 
 
-def _shown_address(exchange: Exchange, fact: MediaFacts) -> str:
-    request = exchange.request
-    address = request.media_address or exchange.interface.advertised
+def _shown_address(request: NgRequest, fact: MediaFacts, interface: Interface) -> str:
+    address = request.media_address or interface.advertised
     if fact.held and Replace.ZERO_ADDRESS not in request.replace:
         # The old form of hold (RFC 2543) must arrive as it was sent.
         return family_of(address).unspecified
@@ -164,7 +170,7 @@ def _answered_formats(fact: MediaFacts, heard: Media, shown: Media) -> tuple[str
     another number stays. Where nothing at all was offered the list passes as it is: we don't transcode.
     """
     offered = set(shown.formats)
-    offered_codecs = {name.lower() for _, name, _ in shown.codecs}
+    offered_codecs = {name.lower() for _, name, _ in shown.codecs if name}
     names = {str(payload_type): name.lower() for payload_type, name, _ in heard.codecs}
     kept = tuple(one for one in fact.formats if one in offered or names.get(one) in offered_codecs)
     return kept or fact.formats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from mediaproxy.calls.call import Call
@@ -9,6 +10,7 @@ from mediaproxy.calls.media import Media, PortPair, Transport
 from mediaproxy.datapath import Relay, TransportHandle
 from mediaproxy.errors import OutOfPortsError, PortBusyError, RelayError
 from mediaproxy.interfaces import Interface
+from mediaproxy.net import Endpoint
 from mediaproxy.ports import PortPools
 
 
@@ -18,71 +20,83 @@ class Sockets:
     def __init__(self, pools: PortPools, relay: Relay) -> None:
         self._pools = pools
         self._relay = relay
-        self._owners: dict[TransportHandle, Call] = {}
+        self._owners: dict[TransportHandle, tuple[Call, PortPair]] = {}
+        self._bound: dict[tuple[str, int], TransportHandle] = {}
 
     def reserve(self, call: Call, now: float) -> Reservation:
         """Begin a request that may need pairs; see ``Reservation``."""
         return Reservation(self, call, now)
 
     def owner(self, handle: TransportHandle) -> tuple[Call, Media, Transport] | None:
-        """Whose transport it is; ``None`` once it is closed."""
-        call = self._owners.get(handle)
-        if call is None:
+        """Whose transport it is, and which media it serves; ``None`` once it is closed."""
+        owner = self._owners.get(handle)
+        if owner is None:
             return None
-        for media in call.medias():
-            if media.pair is not None:
-                for transport in (media.pair.rtp, media.pair.rtcp):
-                    if transport.handle == handle:
-                        return call, media, transport
-        return None
+        call, pair = owner
+        return call, pair.users[-1], pair.rtp if pair.rtp.handle == handle else pair.rtcp
 
-    def open_pair(self, interface: Interface, call: Call, now: float) -> PortPair:
+    def owner_at(self, endpoint: Endpoint) -> tuple[Call, Media, Transport] | None:
+        """Whose transport has this local or advertised endpoint; ``None`` if it is none of ours."""
+        handle = self._bound.get((endpoint.address, endpoint.port))
+        return None if handle is None else self.owner(handle)
+
+    def open_pair(self, interfaces: Sequence[Interface], call: Call, now: float) -> PortPair:
         """Take and bind one pair for a call.
 
+        Args:
+            interfaces: the first one with a free pair serves.
         Raises:
-            OutOfPortsError: no pair of the interface is free, or the relay cannot open any more sockets.
+            OutOfPortsError: no pair of the interfaces is free, or the relay cannot open any more sockets.
         """
-        pool = self._pools.of(interface)
-        for _ in range(pool.size):
-            port = pool.take(now)
-            if port is None:
-                break
-            try:
-                rtp, rtcp = self._relay.open_pair(interface.address, port, call.group)
-            except PortBusyError:
-                pool.set_aside(port)
-            except RelayError as error:
-                # No descriptor, no slot: to the SIP proxy the same thing, it tries the next node.
-                pool.put_back(port)
-                raise OutOfPortsError(f"interface {interface.name}: {error}") from error
-            else:
-                self._owners[rtp] = self._owners[rtcp] = call
-                return PortPair(interface, Transport(rtp, interface, port), Transport(rtcp, interface, port + 1))
+        for interface in interfaces:
+            pool = self._pools.of(interface)
+            for _ in range(pool.size):
+                port = pool.take(now)
+                if port is None:
+                    break
+                try:
+                    rtp, rtcp = self._relay.open_pair(interface.address, port, call.group)
+                except PortBusyError:
+                    pool.set_aside(port)
+                except RelayError as error:
+                    # No descriptor, no slot: to the SIP proxy the same thing, it tries the next node.
+                    pool.put_back(port)
+                    raise OutOfPortsError(f"interface {interface.name}: {error}") from error
+                else:
+                    pair = PortPair(interface, Transport(rtp, interface, port), Transport(rtcp, interface, port + 1))
+                    self._register(call, pair)
+                    return pair
+        first = interfaces[0]
         raise OutOfPortsError(
-            f"interface {interface.name} ({interface.address}): "
-            f"no free pair in {interface.port_min}-{interface.port_max}; widen its port range"
+            f"interface {first.name} ({', '.join(interface.address for interface in interfaces)}): "
+            f"no free pair in {first.port_min}-{first.port_max}; widen its port range"
         )
 
-    def close_pairs(self, call: Call, pairs: list[PortPair], now: float) -> None:
+    def close_pairs(self, call: Call, pairs: Iterable[PortPair], now: float) -> None:
         """Close pairs, keep their counts with the call, and put their ports to the tail of the queue."""
         handles = []
         for pair in pairs:
             for transport in (pair.rtp, pair.rtcp):
                 handles.append(transport.handle)
-                del self._owners[transport.handle]
                 counters = self._relay.counters(transport.handle)
                 call.closed_rtp.add(counters.rtp)
                 call.closed_rtcp.add(counters.rtcp)
-        self._relay.close(handles)
-        for pair in pairs:
+                del self._owners[transport.handle]
+                for address in {pair.interface.address, pair.interface.advertised}:
+                    self._bound.pop((address, transport.port), None)
             self._pools.of(pair.interface).give_back(pair.rtp.port, now)
+        self._relay.close(handles)
 
-    def close_medias(self, call: Call, medias: list[Media], now: float) -> None:
-        """Close the pairs of these medias, which then have none."""
-        pairs = [media.pair for media in medias if media.pair is not None]
-        for media in medias:
-            media.let_go()
-        self.close_pairs(call, pairs, now)
+    def close_medias(self, call: Call, medias: Iterable[Media], now: float) -> None:
+        """Let medias go of their pairs, and close those that nobody uses any more."""
+        released = [media.let_go(now) for media in medias]
+        self.close_pairs(call, [pair for pair in released if pair is not None], now)
+
+    def _register(self, call: Call, pair: PortPair) -> None:
+        for transport in (pair.rtp, pair.rtcp):
+            self._owners[transport.handle] = (call, pair)
+            for address in {pair.interface.address, pair.interface.advertised}:
+                self._bound[address, transport.port] = transport.handle
 
 
 class Reservation:
@@ -91,7 +105,7 @@ class Reservation:
     ::
 
         with sockets.reserve(call, now) as reservation:
-            pair = reservation.open_pair(interface)     # may raise OutOfPortsError
+            pair = reservation.open_pair(interfaces)     # may raise OutOfPortsError
             ...
             reservation.commit()
     """
@@ -112,9 +126,9 @@ class Reservation:
             self._sockets.close_pairs(self._call, self._opened, self._now)
             self._opened = []
 
-    def open_pair(self, interface: Interface) -> PortPair:
+    def open_pair(self, interfaces: Sequence[Interface]) -> PortPair:
         """Open one pair for the request; raises as ``Sockets.open_pair``."""
-        pair = self._sockets.open_pair(interface, self._call, self._now)
+        pair = self._sockets.open_pair(interfaces, self._call, self._now)
         self._opened.append(pair)
         return pair
 

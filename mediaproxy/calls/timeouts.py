@@ -15,6 +15,7 @@ LastSeen = Callable[[TransportHandle], float | None]
 """When a transport last received an accepted packet, monotonic seconds."""
 
 _SENDING = (Direction.SENDRECV, Direction.SENDONLY)
+_RECEIVING = (Direction.SENDRECV, Direction.RECVONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,22 @@ def judge_call(call: Call, timeouts: Timeouts, last_seen: LastSeen, now: float) 
 def _idle_limit(call: Call, timeouts: Timeouts) -> tuple[EndReason, float]:
     if not any(dialogue.answered for dialogue in call.dialogues):
         return EndReason.OFFER_TIMEOUT, timeouts.offer
-    if any(_is_expected_to_send(media) for media in call.medias()):
+    if any(
+        _expects_media(one, other) or _expects_media(other, one)
+        for dialogue in call.dialogues
+        for one, other in zip(dialogue.first.medias, dialogue.second.medias, strict=False)
+    ):
         return EndReason.TIMEOUT, timeouts.media
     return EndReason.SILENT_TIMEOUT, timeouts.silent
 
 
-def _is_expected_to_send(media: Media) -> bool:
-    return media.filled and not media.rejected and (media.opaque or media.direction in _SENDING)
+def _expects_media(sender: Media, receiver: Media) -> bool:
+    """Whether the one is to send and the other to receive; 0.0.0.0 means silence whatever the direction says."""
+    if not (sender.filled and receiver.filled and sender.relayed) or sender.rejected:
+        return False
+    if any(media.signalled is not None and media.signalled.held for media in (sender, receiver)):
+        return False
+    return sender.opaque or (sender.direction in _SENDING and receiver.direction in _RECEIVING)
 
 
 def _last_life(call: Call, last_seen: LastSeen) -> float:

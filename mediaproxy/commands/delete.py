@@ -51,4 +51,18 @@ def _select(call: Call, request: NgRequest) -> list[Dialogue]:
         origin = call.find(request.from_tag)
         if origin is not None and not any(dialogue.answered for dialogue in call.dialogues_of(origin)):
             monologue = origin
-    return [] if monologue is None else list(call.dialogues_of(monologue))
+    if monologue is None:
+        return []
+    chosen = list(call.dialogues_of(monologue))
+    if any(dialogue.answered for dialogue in chosen):
+        # The call was this dialogue: branches of the same parties that nobody ever answered go with it.
+        chosen += [
+            dialogue
+            for dialogue in call.dialogues
+            if not dialogue.answered and dialogue not in chosen and _shares_party(dialogue, chosen)
+        ]
+    return chosen
+
+
+def _shares_party(dialogue: Dialogue, others: list[Dialogue]) -> bool:
+    return any(other.joins(dialogue.first.monologue) or other.joins(dialogue.second.monologue) for other in others)

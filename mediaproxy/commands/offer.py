@@ -1,10 +1,12 @@
-"""``offer`` and ``answer`` (reference B.2): which dialogue an SDP belongs to; the rest is ``calls.offer_answer``."""
+"""``offer`` and ``answer`` (reference B.2).
+
+Which dialogue an SDP belongs to is decided in ``calls.dialogues``, what becomes of it in ``calls.offer_answer``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from mediaproxy.calls.call import Call, Dialogue, Monologue, Side
+from mediaproxy.calls.call import Call, Dialogue, Monologue, Party
+from mediaproxy.calls.dialogues import answered_dialogue, name_answerer, offered_dialogue
 from mediaproxy.calls.events import CallEvent, EventKind, Fact
 from mediaproxy.calls.offer_answer import Outcome
 from mediaproxy.commands.context import Context, required_call_id
@@ -28,20 +30,24 @@ def offer(context: Context, request: NgRequest, now: float) -> NgReply:
         context.totals.rejected += 1
         raise LimitReachedError("Parallel session limit reached")
     sdp, facts = _read(body)
-    if context.offer_answer.loop_marker in facts.loop_markers:
-        # It comes back from another hop: this instance is in the path already (loop-protect).
+    if _is_ours(context, request, facts):
+        # It comes back from another hop: this instance is in the path already.
         return {"sdp": body, "result": "ok"}
+    wall = now + context.wall_offset
     is_new = call is None
     if call is None:
-        call = Call(call_id, context.calls_begun, request.control_peer, now, now + context.wall_offset)
-    offerer = call.find(from_tag) or Monologue(from_tag, None, now + context.wall_offset)
-    dialogue = _offered_dialogue(call, offerer, request, now + context.wall_offset)
-    speaker = dialogue.sides_from(offerer)[0]
+        call = Call(call_id, context.calls_begun, now, wall)
+    offerer = call.find(from_tag) or Monologue(from_tag, None, wall)
+    dialogue = offered_dialogue(call, offerer, request, wall)
+    speaker, listener = dialogue.parties_from(offerer)
     outcome = context.offer_answer.carry(call, dialogue, speaker, request, sdp, facts, now)
     if is_new:
         context.calls_begun += 1
         context.table.add(call)
         context.emit(CallEvent(EventKind.CREATED, call_id, {"from_tag": from_tag, "peer": request.control_peer}))
+    if request.to_tag is not None:
+        name_answerer(call, listener, request.to_tag)
+    dialogue.release_at = None  # an offer revives what was deleted
     return _finish(context, call, dialogue, speaker, request, outcome, now)
 
 
@@ -59,23 +65,24 @@ def answer(context: Context, request: NgRequest, now: float) -> NgReply:
     if call is None:
         raise UnknownCallError(call_id)
     sdp, facts = _read(body)
-    if to_tag == from_tag:
-        raise RequestError("Invalid dialogue association", "an answer's to-tag must differ from its from-tag")
-    if context.offer_answer.loop_marker in facts.loop_markers:
-        return {"sdp": body, "result": "ok"}
     wall = now + context.wall_offset
-    offerer = call.find(from_tag)
-    if offerer is None:
-        # The offer went by another way: its answer makes a dialogue of its own, as if it were the offer.
-        offerer = Monologue(from_tag, None, wall)
-    dialogue = _answered_dialogue(call, offerer, to_tag, request, wall)
-    answerer = dialogue.sides_from(offerer)[1]
+    # An unknown from-tag: the offer went by another way, its answer makes a dialogue of its own.
+    offerer = call.find(from_tag) or Monologue(from_tag, None, wall)
+    dialogue = answered_dialogue(call, offerer, to_tag, request, wall)
+    if dialogue.answered and _is_ours(context, request, facts):
+        return {"sdp": body, "result": "ok"}
+    answerer = dialogue.parties_from(offerer)[1]
     outcome = context.offer_answer.carry(call, dialogue, answerer, request, sdp, facts, now)
-    if dialogue not in call.dialogues:
-        _hand_over_pairs(call, answerer)
+    name_answerer(call, answerer, to_tag)
     dialogue.answered = True
-    dialogue.final = dialogue.final or (request.sip_code or 0) >= _FINAL_STATUS
+    if (request.sip_code or 0) >= _FINAL_STATUS and Flag.PROVISIONAL not in request.flags:
+        dialogue.final = True
     return _finish(context, call, dialogue, answerer, request, outcome, now)
+
+
+def _is_ours(context: Context, request: NgRequest, facts: SessionFacts) -> bool:
+    """Whether ``loop-protect`` is asked for and the SDP carries the marker of this instance."""
+    return Flag.LOOP_PROTECT in request.flags and context.offer_answer.loop_marker in facts.loop_markers
 
 
 def _required(request: NgRequest) -> tuple[bytes, str, str]:
@@ -96,91 +103,16 @@ def _read(body: bytes) -> tuple[SessionDescription, SessionFacts]:
     return sdp, facts
 
 
-def _offered_dialogue(call: Call, offerer: Monologue, request: NgRequest, wall: float) -> Dialogue:
-    """The dialogue that an offer belongs to, new ones not yet in the call (reference F.2)."""
-    if request.to_tag is not None:
-        answerer = call.find(request.to_tag)
-        if answerer is not None and answerer is not offerer:
-            return call.dialogue_between(offerer, answerer) or Dialogue(Side(offerer), Side(answerer))
-        for dialogue in _untagged(call, offerer, request.via_branch):
-            # The answer that would have named the callee never reached us.
-            return dialogue
-        return Dialogue(Side(offerer), Side(Monologue(request.to_tag, request.via_branch, wall)))
-    if request.via_branch is not None:
-        for dialogue in call.dialogues_of(offerer):
-            if dialogue.sides_from(offerer)[1].monologue.via_branch == request.via_branch:
-                return dialogue
-    else:
-        # The same offer again, or the next of a serial fork: the same ports.
-        for dialogue in call.dialogues_of(offerer):
-            return dialogue
-    return Dialogue(Side(offerer), Side(Monologue(None, request.via_branch, wall)))
-
-
-def _untagged(call: Call, offerer: Monologue, via_branch: str | None) -> Iterator[Dialogue]:
-    for dialogue in call.dialogues_of(offerer):
-        peer = dialogue.sides_from(offerer)[1].monologue
-        if peer.tag is None and (via_branch is None or peer.via_branch in {None, via_branch}):
-            yield dialogue
-
-
-def _answered_dialogue(call: Call, offerer: Monologue, to_tag: str, request: NgRequest, wall: float) -> Dialogue:
-    """The dialogue that an answer belongs to (reference F.2, rule M)."""
-    if request.via_branch is not None:
-        for dialogue in call.dialogues_of(offerer):
-            if dialogue.sides_from(offerer)[1].monologue.via_branch == request.via_branch:
-                return dialogue
-    answerer = call.find(to_tag)
-    if answerer is not None and answerer is not offerer:
-        known = call.dialogue_between(offerer, answerer)
-        if known is not None:
-            return known
-    for dialogue in call.dialogues_of(offerer):
-        peer = dialogue.sides_from(offerer)[1].monologue
-        settled = dialogue.final or Flag.NEW_BRANCH in request.flags
-        if peer.tag is None or not settled:
-            # A fork of which we saw one offer only: the same callee under a new tag, as far as anybody can tell.
-            return dialogue
-        return _branch_off(dialogue, offerer, to_tag, wall)
-    return Dialogue(Side(offerer), Side(answerer or Monologue(to_tag, request.via_branch, wall)))
-
-
-def _branch_off(dialogue: Dialogue, offerer: Monologue, to_tag: str, wall: float) -> Dialogue:
-    """Another callee of an offer that went out once: it faces the offerer on ports of its own."""
-    before_offerer, before_answerer = dialogue.sides_from(offerer)
-    branch = Dialogue(Side(offerer), Side(Monologue(to_tag, before_answerer.monologue.via_branch, wall)))
-    for before, now in ((before_offerer, branch.first), (before_answerer, branch.second)):
-        now.interface_name = before.interface_name
-        now.family = before.family
-        now.family_given = before.family_given
-        # The callee was told one port for all branches of the offer; the offerer gets another one for each.
-        now.medias = [media.branch_off(keep_pair=now is branch.second) for media in before.medias]
-    return branch
-
-
-def _hand_over_pairs(call: Call, answerer: Side) -> None:
-    """A branch took over port pairs from the dialogue that it branched off from."""
-    taken = {id(media.pair) for media in answerer.medias if media.pair is not None}
-    for media in call.medias():
-        if media.pair is not None and id(media.pair) in taken:
-            media.let_go()
-
-
 def _finish(
-    context: Context, call: Call, dialogue: Dialogue, speaker: Side, request: NgRequest, outcome: Outcome, now: float
+    context: Context, call: Call, dialogue: Dialogue, speaker: Party, request: NgRequest, outcome: Outcome, now: float
 ) -> NgReply:
     """Make what was prepared part of the call, and reply."""
     if dialogue not in call.dialogues:
         call.dialogues.append(dialogue)
-    for side in (dialogue.first, dialogue.second):
-        if side.monologue not in call.monologues:
-            call.monologues.append(side.monologue)
-    listener = dialogue.second if speaker is dialogue.first else dialogue.first
-    named = speaker if request.command == "answer" else listener
-    if request.to_tag is not None and named.monologue.tag != request.to_tag:
-        named.monologue.change_tag(request.to_tag)
-    if dialogue.deleted:
-        context.lifecycle.revive(dialogue)
+    for party in (dialogue.first, dialogue.second):
+        if party.monologue not in call.monologues:
+            call.monologues.append(party.monologue)
+    call.drop_idle_monologues()
     label = request.set_label or request.label
     if label is not None:
         speaker.monologue.label = label

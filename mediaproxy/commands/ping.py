@@ -7,4 +7,5 @@ from mediaproxy.ng.message import NgReply, NgRequest
 
 
 def ping(_context: Context, _request: NgRequest, _now: float) -> NgReply:
+    """Say that we are here and answer in time."""
     return {"result": "pong"}

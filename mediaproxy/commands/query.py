@@ -25,5 +25,5 @@ def _with_peers(call: Call, tag: str) -> list[Monologue]:
     monologue = call.find(tag)
     if monologue is None:
         return []
-    peers = [dialogue.sides_from(monologue)[1].monologue for dialogue in call.dialogues_of(monologue)]
+    peers = [dialogue.parties_from(monologue)[1].monologue for dialogue in call.dialogues_of(monologue)]
     return [one for one in call.monologues if one is monologue or one in peers]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mediaproxy.calls.call import Call, Dialogue, Monologue
+from mediaproxy.calls.call import Call, ClosedStreams, Dialogue, Monologue
 from mediaproxy.calls.latching import Latch
-from mediaproxy.calls.media import Media, Stream, StreamKind
+from mediaproxy.calls.media import Media, Stream, StreamKind, Transport
 from mediaproxy.commands.context import Context
 from mediaproxy.datapath import StreamCounters, TransportCounters, TransportHandle
 from mediaproxy.net import Endpoint
@@ -25,11 +25,14 @@ class _Counters:
         self._relay = context.relay
         self._read: dict[TransportHandle, TransportCounters] = {}
 
-    def of(self, stream: Stream) -> StreamCounters:
-        handle = stream.transport.handle
-        counters = self._read.get(handle)
+    def of_transport(self, transport: Transport) -> TransportCounters:
+        counters = self._read.get(transport.handle)
         if counters is None:
-            counters = self._read[handle] = self._relay.counters(handle)
+            counters = self._read[transport.handle] = self._relay.counters(transport.handle)
+        return counters
+
+    def of(self, stream: Stream) -> StreamCounters:
+        counters = self.of_transport(stream.transport)
         return counters.rtp if stream.kind is StreamKind.RTP else counters.rtcp
 
 
@@ -63,43 +66,39 @@ def report_call(context: Context, call: Call, parties: Iterable[Monologue] | Non
     return reply
 
 
-def _streams(call: Call) -> Iterator[Stream]:
+def _transports(call: Call) -> Iterator[Transport]:
+    """Each once, also where several dialogues share it."""
     for media in call.medias():
-        if media.rtp is not None and media.rtcp is not None:
-            yield media.rtp
-            yield media.rtcp
+        if media.pair is not None and media.pair.users[-1] is media:
+            yield media.pair.rtp
+            yield media.pair.rtcp
 
 
 def _report_ssrcs(call: Call, counters: _Counters) -> dict[str, NgReplyValue]:
-    ssrcs: dict[str, NgReplyValue] = {}
-    for stream in _streams(call):
-        if stream.kind is not StreamKind.RTP:
-            continue
-        for ssrc in counters.of(stream).ssrcs:
-            ssrcs[str(ssrc.ssrc)] = {
-                "bytes": ssrc.bytes,
-                "packets": ssrc.packets,
-                "last RTP timestamp": ssrc.last_timestamp,
-                "last RTP seq": ssrc.extended_sequence,
-                "cumulative loss": ssrc.lost,
-            }
-    return ssrcs
+    return {
+        str(ssrc.ssrc): {
+            "bytes": ssrc.bytes,
+            "packets": ssrc.packets,
+            "last RTP timestamp": ssrc.last_timestamp,
+            "last RTP seq": ssrc.extended_sequence,
+            "cumulative loss": ssrc.lost,
+        }
+        for transport in _transports(call)
+        for ssrc in counters.of_transport(transport).rtp.ssrcs
+    }
 
 
 def _report_totals(call: Call, counters: _Counters) -> NgReplyValue:
-    sums = {
-        StreamKind.RTP: [call.closed_rtp.packets, call.closed_rtp.bytes, call.closed_rtp.errors],
-        StreamKind.RTCP: [call.closed_rtcp.packets, call.closed_rtcp.bytes, call.closed_rtcp.errors],
-    }
-    for stream in _streams(call):
-        counted = counters.of(stream)
-        into = sums[stream.kind]
-        into[0] += counted.packets
-        into[1] += counted.bytes
-        into[2] += counted.errors
+    rtp, rtcp = ClosedStreams(), ClosedStreams()
+    rtp.add(call.closed_rtp)
+    rtcp.add(call.closed_rtcp)
+    for transport in _transports(call):
+        counted = counters.of_transport(transport)
+        rtp.add(counted.rtp)
+        rtcp.add(counted.rtcp)
     return {
-        kind.value: {"packets": packets, "bytes": size, "errors": errors}
-        for kind, (packets, size, errors) in sums.items()
+        kind.value: {"packets": sums.packets, "bytes": sums.bytes, "errors": sums.errors}
+        for kind, sums in ((StreamKind.RTP, rtp), (StreamKind.RTCP, rtcp))
     }
 
 
@@ -107,7 +106,7 @@ def _main_dialogue(call: Call, monologue: Monologue) -> Dialogue | None:
     """The dialogue whose media stand for the party: the latest answered one, else the latest."""
     latest = None
     for dialogue in call.dialogues_of(monologue):
-        if dialogue.answered and not dialogue.deleted:
+        if dialogue.answered and dialogue.release_at is None:
             return dialogue
         latest = latest or dialogue
     return latest
@@ -125,13 +124,13 @@ def _report_party(context: Context, call: Call, monologue: Monologue, counters: 
         party["label"] = monologue.label
     party["created"] = int(monologue.created)
     peers: list[NgReplyValue] = [
-        {"tag": dialogue.sides_from(monologue)[1].monologue.tag or "", "type": "offer/answer"}
+        {"tag": dialogue.parties_from(monologue)[1].monologue.tag or "", "type": "offer/answer"}
         for dialogue in call.dialogues_of(monologue)
     ]
     party["subscriptions"] = peers
     party["subscribers"] = list(peers)
     dialogue = _main_dialogue(call, monologue)
-    medias = dialogue.sides_from(monologue)[0].medias if dialogue is not None else []
+    medias = dialogue.parties_from(monologue)[0].medias if dialogue is not None else []
     party["medias"] = [_report_media(context, media, counters) for media in medias]
     return party
 

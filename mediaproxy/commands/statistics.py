@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from mediaproxy.commands.context import Context
 from mediaproxy.ng.message import NgReply, NgReplyValue, NgRequest
+from mediaproxy.stats.control import COMMAND_LABELS, CommandCounter
 from mediaproxy.stats.totals import EndReason
 
-_CONTROL_NAMES = {
-    "ping": "ping",
-    "offer": "offer",
-    "answer": "answer",
-    "delete": "delete",
-    "query": "query",
-    "list": "list",
-    "statistics": "stats",
-}
-"""How ``controlstatistics`` names the commands."""
+_NONE = CommandCounter()
 
 
 def statistics(context: Context, _request: NgRequest, now: float) -> NgReply:
@@ -90,19 +82,17 @@ def _totals(context: Context, now: float) -> dict[str, NgReplyValue]:
 
 def _control(context: Context) -> dict[str, NgReplyValue]:
     proxies: list[NgReplyValue] = []
-    sums: dict[str, int] = dict.fromkeys(_CONTROL_NAMES.values(), 0)
     for peer, counters in context.control.peers.items():
         report: dict[str, NgReplyValue] = {"proxy": peer}
-        for command, name in _CONTROL_NAMES.items():
-            counted = counters.commands.get(command)
-            count = counted.count if counted is not None else 0
-            report[f"{name}count"] = count
-            report[f"{name}duration"] = _seconds(counted.seconds if counted is not None else 0.0)
-            sums[name] += count
+        for command, label in COMMAND_LABELS.items():
+            counted = counters.commands.get(command, _NONE)
+            report[f"{label}count"] = counted.count
+            report[f"{label}duration"] = _seconds(counted.seconds)
         report["errorcount"] = counters.errors
         proxies.append(report)
     control: dict[str, NgReplyValue] = {"proxies": proxies}
-    control |= {f"total{name}count": count for name, count in sums.items()}
+    totals = context.control.totals()
+    control |= {f"total{label}count": totals.get(command, _NONE).count for command, label in COMMAND_LABELS.items()}
     return control
 
 

@@ -44,7 +44,8 @@ class SourcePolicy(IntEnum):
     """Anybody's. A source other than ``expected`` and than the one reported last since the last configure is reported,
     unless the packet is ``PacketClass.OTHER`` on a transport that is not opaque (rate-limited in C)."""
     LOCKED = 2
-    """Only ``expected``'s. Others are dropped and counted; the first after each configure is reported."""
+    """Only ``expected``'s. Others are dropped and counted; one that was not the last reported since the last configure
+    is reported (rate-limited in C)."""
     TRUSTING = 3
     """Anybody's, nothing is reported: rtpengine's behaviour after learning (``source-lock = rtpengine``)."""
 
@@ -84,7 +85,7 @@ class SourceEventKind(IntEnum):
     SEEN = 1
     """Under ``OPEN``: a packet from a source that was not the last one reported. The packet was forwarded."""
     REFUSED = 2
-    """Under ``LOCKED``: the first packet from another source since the last configure. It was dropped."""
+    """Under ``LOCKED``: a packet from another source, which was not the last one reported. It was dropped."""
 
 
 @dataclass(frozen=True, slots=True)

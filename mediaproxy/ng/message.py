@@ -94,7 +94,6 @@ class NgRequest:
     supports_load_limit: bool = False
     label: str | None = None
     set_label: str | None = None
-    to_label: str | None = None
     metadata: str | None = None
     limit: int = 32
     delete_delay: int | None = None

@@ -57,6 +57,7 @@ class FakeRelay:
 
     def close(self, handles: Sequence[TransportHandle]) -> None:
         for handle in handles:
+            assert not self.transports[handle].closed, "closed twice"
             self.transports[handle].closed = True
 
     def configure(self, configs: Sequence[TransportConfig]) -> None:

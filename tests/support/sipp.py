@@ -187,6 +187,11 @@ class Sipp:
         path = self._folder / "errors.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
+    def _complaints(self) -> str:
+        """The first errors that matter: retransmissions of ended calls ("Dead call") don't."""
+        events = re.split(r"(?m)^'?(?=\d{4}-\d\d-\d\d\t)", self.errors())
+        return "".join(event for event in events if "Dead call" not in event)[:2000].strip()
+
     def finish(self, timeout: float = 60.0) -> None:
         """Wait for the end of all calls.
 
@@ -195,7 +200,7 @@ class Sipp:
         """
         code = self.process.wait(timeout)
         if code != 0:
-            raise ProcessFailedError(f"{self.name}: SIPp ended with code {code}\n{self.errors().strip()[:2000]}")
+            raise ProcessFailedError(f"{self.name}: SIPp ended with code {code}\n{self._complaints()}")
 
     def count(self, what: str) -> int:
         """A cumulative figure of the final screen: ``Successful call``, ``Failed call``, ``Total Calls created``."""

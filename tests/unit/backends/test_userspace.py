@@ -472,7 +472,7 @@ def test_trusting_transport_takes_anybody_and_reports_nobody(relay: UserspaceRel
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_locked_transport_drops_strangers_and_reports_the_first(
+def test_locked_transport_drops_strangers_and_reports_each_once(
     relay: UserspaceRelay, legs: tuple[Leg, Leg], connected: bool
 ) -> None:
     a, b = legs
@@ -482,15 +482,18 @@ def test_locked_transport_drops_strangers_and_reports_the_first(
     relay.take_events()
     with Party() as stranger, Party() as another:
         stranger.send(a.local, rtp_packet(66), rtcp_packet(), STUN)
-        another.send(a.local, rtp_packet(67))
-        wait_until(lambda: relay.counters(a.rtp).drops[DropReason.WRONG_SOURCE] == 4)
+        wait_until(lambda: relay.counters(a.rtp).drops[DropReason.WRONG_SOURCE] == 3)
         [event] = relay.take_events()
         assert event.kind is SourceEventKind.REFUSED
         assert (event.handle, event.source, event.ssrc) == (a.rtp, stranger.endpoint, 0xCAFE)
+        another.send(a.local, rtp_packet(67), rtp_packet(67))
+        wait_until(lambda: relay.counters(a.rtp).drops[DropReason.WRONG_SOURCE] == 5)
+        [event] = relay.take_events()
+        assert event.source == another.endpoint
 
         relay.configure([a.config(SourcePolicy.LOCKED, b.rtp, muxed=True)])
         another.send(a.local, rtp_packet(68), rtp_packet(69))
-        wait_until(lambda: relay.counters(a.rtp).drops[DropReason.WRONG_SOURCE] == 6)
+        wait_until(lambda: relay.counters(a.rtp).drops[DropReason.WRONG_SOURCE] == 7)
         [event] = relay.take_events()
         assert event.source == another.endpoint
     a.party.send(a.local, rtp_packet(70))

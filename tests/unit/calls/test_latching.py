@@ -6,8 +6,7 @@ import itertools
 
 import pytest
 
-from mediaproxy.calls.latching import TRANSITIONS, WINDOW, Latch, LatchEvent, Latching, Rank, is_evidence, rank_source
-from mediaproxy.datapath import PacketClass
+from mediaproxy.calls.latching import TRANSITIONS, WINDOW, Latch, LatchEvent, Latching, Rank, rank_source
 from mediaproxy.net import Endpoint
 from mediaproxy.ng.words import EndpointLearning
 
@@ -90,13 +89,12 @@ def test_immediate_believes_the_first_source() -> None:
     assert latch.destination == ELSEWHERE
 
 
-def test_off_learns_whom_to_accept_but_sends_to_the_sdp_address() -> None:
+def test_off_believes_sdp_alone() -> None:
     latch = signalled(EndpointLearning.OFF)
-    see(latch, ELSEWHERE, 100.1)
-    latch.end_window(103.0)
     assert latch.state is Latch.CONFIRMED
-    assert latch.expected == ELSEWHERE
-    assert latch.destination == SIGNALLED
+    assert not see(latch, ELSEWHERE, 100.1)
+    latch.reopen(101.0)
+    assert latch.expected == latch.destination == SIGNALLED
 
 
 def test_asymmetric_keeps_sending_to_the_sdp_address() -> None:
@@ -118,10 +116,57 @@ def test_window_does_not_end_early() -> None:
     assert not latch.end_window(102.9)
 
 
-@pytest.mark.parametrize("packet_class", PacketClass)
-def test_unknown_packets_are_evidence_only_where_media_is_opaque(packet_class: PacketClass) -> None:
-    assert is_evidence(packet_class, opaque=True)
-    assert is_evidence(packet_class, opaque=False) == (packet_class is not PacketClass.OTHER)
+@pytest.mark.parametrize("mode", [EndpointLearning.IMMEDIATE, EndpointLearning.HEURISTIC, EndpointLearning.DELAYED])
+def test_sign_of_life_is_sent_to_but_never_locked_on(mode: EndpointLearning) -> None:
+    latch = signalled(mode)
+    assert latch.see(ELSEWHERE, 100.1, is_media=False)
+    assert latch.destination == ELSEWHERE
+    assert latch.expected is None
+    assert not latch.end_window(103.0)
+    assert not latch.see(ELSEWHERE, 110.0, is_media=False)
+    assert latch.state is Latch.LEARNING
+    assert see(latch, SIGNALLED, 110.1)
+    assert latch.state is Latch.CONFIRMED
+    assert latch.destination == SIGNALLED
+    assert not latch.see(ELSEWHERE, 110.2, is_media=False)
+
+
+def test_sign_of_life_does_not_displace_media() -> None:
+    latch = signalled()
+    see(latch, SAME_ADDRESS, 100.1)
+    assert not latch.see(ELSEWHERE, 100.2, is_media=False)
+    assert latch.destination == SAME_ADDRESS
+
+
+def test_signalled_endpoint_takes_its_stream_back_from_a_quicker_stranger() -> None:
+    latch = signalled(EndpointLearning.IMMEDIATE)
+    see(latch, ELSEWHERE, 100.1)
+    assert not latch.refuse(SAME_PORT)
+    assert latch.refuse(SIGNALLED)
+    assert latch.destination == latch.expected == SIGNALLED
+    assert not latch.refuse(SIGNALLED)
+
+
+def test_confirmed_source_is_decisive_after_a_session_refresh() -> None:
+    latch = signalled()
+    see(latch, ELSEWHERE, 100.1)
+    latch.end_window(103.0)
+    latch.reopen(200.0)
+    see(latch, SAME_PORT, 200.1)  # a stranger is quicker
+    assert see(latch, ELSEWHERE, 200.2)
+    assert latch.state is Latch.CONFIRMED
+    assert latch.destination == ELSEWHERE
+
+
+def test_late_packet_from_where_the_party_was_does_not_hold_it_there() -> None:
+    latch = signalled(EndpointLearning.IMMEDIATE)
+    see(latch, SIGNALLED, 100.1)
+    moved = Endpoint("10.0.0.5", 5000)
+    latch.signal(moved, held=False, mode=EndpointLearning.IMMEDIATE, asymmetric=False, handover=False, now=150.0)
+    assert not see(latch, SIGNALLED, 150.1)
+    assert latch.destination == moved
+    assert latch.end_window(153.0), "if it never moved, it is heard again"
+    assert see(latch, SIGNALLED, 153.1)
 
 
 def test_session_refresh_keeps_the_learnt_destination_until_the_party_shows_itself() -> None:

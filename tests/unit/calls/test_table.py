@@ -8,7 +8,7 @@ from mediaproxy.calls.table import CallTable
 
 def table_of(*call_ids: str) -> tuple[CallTable, list[Call]]:
     table = CallTable()
-    calls = [Call(call_id, 0, "127.0.0.1", 0.0, 0.0) for call_id in call_ids]
+    calls = [Call(call_id, 0, 0.0, 0.0) for call_id in call_ids]
     for call in calls:
         table.add(call)
     return table, calls
@@ -47,7 +47,7 @@ def test_dead_entries_do_not_pile_up() -> None:
     table, (keeper,) = table_of("keeper")
     table.wake(keeper, 1e9)
     for number in range(10_000):
-        call = Call(str(number), 0, "127.0.0.1", 0.0, 0.0)
+        call = Call(str(number), 0, 0.0, 0.0)
         table.add(call)
         table.wake(call, 1e6 + number)
         table.remove(call)

@@ -228,3 +228,74 @@ def test_clock_change_moves_the_dates_of_new_reports_only() -> None:
     reply = session.call("query")
     assert reply["created"] == int(WALL_OFFSET + 1000.0)
     assert reply["last signal"] == int(WALL_OFFSET + 3600 + 1000.0)
+
+
+def test_branches_deleted_at_different_times_end_at_their_own() -> None:
+    session = Session(settings=EngineSettings(timeouts=Timeouts(delete_delay=30.0)))
+    one = media_ports(session.offer(via_branch="z1"))[0]
+    two = media_ports(session.offer(via_branch="z2"))[0]
+    session.call("delete", from_tag="a", via_branch="z1")
+    session.now += 10.0
+    session.call("delete", from_tag="a", via_branch="z2")
+    session.pass_time(20.5)
+    assert session.engine.next_deadline() == 1040.0, "nothing is left that was due"
+    with pytest.raises(KeyError):
+        session.relay.handle_at(PUBLIC.address, one)
+    assert session.relay.handle_at(PUBLIC.address, two)
+    session.pass_time(10.0)
+    assert session.engine.calls == 0
+
+
+def test_delete_without_delay_of_one_branch_leaves_the_others_their_delay() -> None:
+    session = Session(settings=EngineSettings(timeouts=Timeouts(delete_delay=30.0)))
+    one = media_ports(session.offer(via_branch="z1"))[0]
+    session.offer(via_branch="z2")
+    session.call("delete", from_tag="a", via_branch="z1")
+    session.call("delete", from_tag="a", via_branch="z2", delete_delay=0)
+    assert session.relay.handle_at(PUBLIC.address, one)
+
+
+def test_callees_bye_takes_the_branches_that_lost_along() -> None:
+    session = Session(settings=EngineSettings(timeouts=Timeouts(delete_delay=0.0)))
+    session.offer(via_branch="z1")
+    session.offer(via_branch="z2")
+    session.answer(via_branch="z1")
+    session.call("delete", from_tag="b")
+    assert session.engine.calls == 0
+
+
+def test_late_answer_does_not_revive_a_deleted_call() -> None:
+    session, _, _ = established(delete_delay=30.0)
+    session.call("delete", from_tag="a")
+    session.now += 5.0
+    session.answer()
+    session.pass_time(26.0)
+    assert session.engine.calls == 0
+
+
+def test_signalling_does_not_put_off_other_deadlines() -> None:
+    session, _, _ = established(final=10.0)
+    for _ in range(10):
+        session.pass_time(2.0)
+        if session.engine.calls:
+            session.offer(to_tag="b")
+    assert closed_reasons(session)[0] == "final timeout"
+
+
+@pytest.mark.parametrize(("address", "direction"), [("192.0.2.21", "inactive"), ("0.0.0.0", None)])
+def test_hold_by_one_side_is_enough_for_the_silent_timeout(address: str, direction: str | None) -> None:
+    session, _, _ = established(media=60.0, silent=600.0)
+    session.offer(audio(address, direction=direction), to_tag="b")
+    session.answer(audio("192.0.2.77", 17000, direction="recvonly" if direction is None else None))
+    session.pass_time(100.0)
+    assert session.engine.calls == 1
+
+
+def test_totals_do_not_go_back_when_mux_settles() -> None:
+    session = Session()
+    mux = "a=rtcp-mux\r\n"
+    towards_b = media_ports(session.offer(audio(extra=mux)))[0]
+    handle = session.relay.handle_at(PUBLIC.address, towards_b + 1)
+    session.relay.transports[handle].rtcp = replace(session.relay.transports[handle].rtcp, packets=5)
+    session.answer(audio("192.0.2.77", 17000, extra=mux))
+    assert session.call("query")["totals"]["RTCP"]["packets"] == 5

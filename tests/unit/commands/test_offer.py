@@ -416,9 +416,19 @@ def test_sdp_with_our_own_loop_marker_comes_back_unchanged() -> None:
     session = Session()
     marked = session.offer(flags=frozenset({Flag.LOOP_PROTECT}))
     assert f"a=rtpengine:{LOOP_MARKER}" in sdp_lines(marked)
-    again = session.offer(marked["sdp"], call_id="second hop")
+    again = session.offer(marked["sdp"], call_id="second hop", flags=frozenset({Flag.LOOP_PROTECT}))
     assert again["sdp"] == marked["sdp"]
     assert session.engine.calls == 1
+
+
+def test_callee_cannot_use_our_marker_to_slip_past_us() -> None:
+    session = Session()
+    flags = frozenset({Flag.LOOP_PROTECT})
+    session.offer(flags=flags)
+    stolen = audio("192.0.2.77", 17000, extra=f"a=rtpengine:{LOOP_MARKER}\r\n")
+    first = session.answer(stolen, flags=flags)
+    assert first["sdp"] != stolen
+    assert session.answer(first["sdp"], flags=flags)["sdp"] == first["sdp"], "the answer's second pass"
 
 
 def test_learnt_source_moves_the_destination_and_locks_out_others() -> None:
@@ -437,7 +447,9 @@ def test_learnt_source_moves_the_destination_and_locks_out_others() -> None:
     for _ in range(2):
         session.see(local, Endpoint("203.0.113.66", 1), SourceEventKind.REFUSED)
     refused = [event for event in session.engine.take_events() if event.kind is EventKind.SOURCE_REFUSED]
-    assert [event.facts for event in refused] == [{"expected": str(nat), "seen": "203.0.113.66:1", "packet": "RTP"}]
+    assert [event.facts for event in refused] == [
+        {"media": 1, "expected": str(nat), "seen": "203.0.113.66:1", "packet": "RTP"}
+    ]
 
 
 def test_rtpengines_looser_lock_goes_on_forwarding_strangers() -> None:
@@ -483,7 +495,7 @@ def test_tos_of_the_offer_counts_for_the_call_and_goes_with_the_next() -> None:
     session.answer()
     assert config_of(session, towards_b).tos == 184
     session.offer(to_tag="b")
-    assert config_of(session, towards_b).tos is None
+    assert config_of(session, towards_b).tos == 0
 
 
 def test_media_address_is_shown_instead_of_the_interfaces() -> None:
@@ -541,3 +553,217 @@ def test_fax_source_is_learnt_though_its_packets_are_of_no_known_class() -> None
     nat = Endpoint("198.51.100.99", 4)
     session.see(Endpoint(PUBLIC.address, towards_a), nat, packet_class=PacketClass.OTHER)
     assert config_of(session, towards_a).remote == nat
+
+
+def test_control_port_is_no_place_for_media() -> None:
+    control = Endpoint("203.0.113.10", 2223)
+    session = Session(addresses=AddressPolicy(control=[control]))
+    with pytest.raises(RefusedAddressError, match="our own control port"):
+        session.offer(audio("203.0.113.10", 2223))
+    with pytest.raises(RefusedAddressError, match="our own control port"):
+        session.offer(audio(extra="a=rtcp:2223 IN IP4 203.0.113.10\r\n"))
+    towards_b = media_ports(session.offer())[0]
+    session.answer()
+    session.see(Endpoint(PUBLIC.address, towards_b), control)
+    assert config_of(session, towards_b).remote == Endpoint("192.0.2.77", 17000), "a forged source neither"
+
+
+@pytest.mark.parametrize(("address", "why"), [("127.0.0.1", "loopback"), ("169.254.169.254", "link-local")])
+def test_near_addresses_are_refused_unless_an_interface_has_one(address: str, why: str) -> None:
+    with pytest.raises(RefusedAddressError, match=why):
+        Session(addresses=AddressPolicy(local=["203.0.113.10"])).offer(audio(address))
+    Session(addresses=AddressPolicy(local=["127.0.0.1"])).offer(audio(address))
+
+
+def test_endpoints_that_lead_back_to_the_same_call_are_refused() -> None:
+    session = Session()
+    towards_b = media_ports(session.offer())[0]
+    session.answer()
+    with pytest.raises(RefusedAddressError, match="leads back to this call"):
+        session.offer(audio(PUBLIC.address, towards_b), to_tag="b")
+
+
+def test_loop_over_two_calls_is_refused_and_two_hops_are_not() -> None:
+    session = Session()
+    out = media_ports(session.offer())[0]
+    # The second hop of the same call: its offer holds the first hop's port.
+    second = media_ports(session.offer(audio(PUBLIC.address, out), call_id="hop"))[0]
+    back = media_ports(session.answer(call_id="hop"))[0]
+    towards_a = media_ports(session.answer(audio(PUBLIC.address, back)))[0]
+    assert towards_a
+    with pytest.raises(RefusedAddressError, match="leads back"):
+        session.offer(audio(PUBLIC.address, second), to_tag="b")
+
+
+def test_stray_packet_does_not_lock_out_a_party_that_keeps_to_its_sdp() -> None:
+    from mediaproxy.datapath import PacketClass  # noqa: PLC0415
+
+    session = Session()
+    session.offer()
+    towards_a = media_ports(session.answer())[0]
+    local, stranger = Endpoint(PUBLIC.address, towards_a), Endpoint("203.0.113.66", 1)
+    session.pass_time(10.0)
+    session.see(local, stranger, packet_class=PacketClass.KEEPALIVE)
+    assert config_of(session, towards_a).policy is SourcePolicy.OPEN
+    session.see(local, stranger)
+    assert config_of(session, towards_a).policy is SourcePolicy.LOCKED
+    session.see(local, Endpoint("192.0.2.21", 9000), SourceEventKind.REFUSED)
+    assert config_of(session, towards_a).expected == Endpoint("192.0.2.21", 9000)
+
+
+def test_asymmetric_party_is_not_locked() -> None:
+    session = Session()
+    session.offer(flags=frozenset({Flag.ASYMMETRIC}))
+    towards_a = media_ports(session.answer())[0]
+    session.see(Endpoint(PUBLIC.address, towards_a), Endpoint("198.51.100.99", 5))
+    session.pass_time(4.0)
+    config = config_of(session, towards_a)
+    assert (config.policy, config.remote) == (SourcePolicy.TRUSTING, Endpoint("192.0.2.21", 9000))
+
+
+def test_answer_in_another_family_keeps_the_port_that_the_answerer_was_told() -> None:
+    session = Session()
+    towards_b = media_ports(session.offer())[0]
+    session.answer(audio("2001:db8:bb::77", 17000))
+    assert session.relay.handle_at(PUBLIC.address, towards_b)
+    assert len(session.relay.open) == 4
+
+
+def test_hold_in_another_family_moves_nothing() -> None:
+    session = Session()
+    offered = session.offer(audio("2001:db8:bb::21"), to_interface="priv")
+    towards_a = media_ports(session.answer())[0]
+    session.offer(audio("0.0.0.0"), to_tag="b")
+    answered = session.answer()
+    assert media_ports(answered) == [towards_a]
+    assert "c=IN IP6 2001:db8:aa::10" in sdp_lines(answered)
+    assert media_ports(offered)
+
+
+def test_rejected_media_stops_forwarding_and_comes_back_on_its_port() -> None:
+    session = Session()
+    two = audio(extra="m=video 9002 RTP/AVP 97\r\n")
+    port = media_ports(session.offer(two))[1]
+    session.answer(audio("192.0.2.77", 17000, extra="m=video 17002 RTP/AVP 97\r\n"))
+    session.offer(audio(extra="m=video 0 RTP/AVP 97\r\n"), to_tag="b")
+    config = config_of(session, port)
+    assert (config.policy, config.rtp_sinks) == (SourcePolicy.CLOSED, ())
+    answered = session.answer(audio("192.0.2.77", 17000, extra="m=video 17002 RTP/AVP 97\r\n"))
+    assert media_ports(answered)[1] == 0, "what the offer rejected stays rejected"
+    assert media_ports(session.offer(two, to_tag="b"))[1] == port
+
+
+def test_sip_source_of_another_family_is_faced_in_its_family() -> None:
+    session = Session()
+    session.offer(flags=frozenset({Flag.SIP_SOURCE_ADDRESS}), received_from="2001:db8:cc::5")
+    assert "c=IN IP6 2001:db8:aa::10" in sdp_lines(session.answer())
+
+
+def test_one_call_can_not_grow_without_end() -> None:
+    session = Session(interfaces=(Interface("pub", "203.0.113.10", "203.0.113.10", 30000, 39999),))
+    for number in range(64):
+        session.offer(from_tag=f"a{number}")
+    with pytest.raises(RequestError, match="Too many dialogues"):
+        session.offer(from_tag="another")
+    for number in range(100):
+        session.answer(from_tag="a0", to_tag=f"b{number}")
+    assert len(session.call("query")["tags"]["b99"]["tag-aliases"]) == 32
+    with pytest.raises(RequestError, match="Invalid dialogue association"):
+        session.offer(to_tag="a")
+
+
+def test_two_branches_that_reach_one_phone_share_its_monologue() -> None:
+    session = Session()
+    session.offer(via_branch="z1")
+    session.offer(via_branch="z2")
+    session.answer(via_branch="z1")
+    session.answer(via_branch="z2")
+    assert list(session.call("query")["tags"]) == ["a", "b"]
+    session.call("delete", from_tag="b", delete_delay=0)
+    assert session.relay.open == []
+
+
+def test_other_addresses_of_an_interface_serve_when_the_first_is_used_up() -> None:
+    second = Interface("pub", "203.0.113.11", "203.0.113.11", 30000, 30003)
+    session = Session(interfaces=(SMALL, second))
+    session.offer(call_id="one")
+    offered = session.offer(call_id="two")
+    assert "c=IN IP4 203.0.113.11" in sdp_lines(offered)
+    assert session.offer(call_id="two") == offered
+
+
+def test_answer_with_an_unknown_from_tag_is_relayed() -> None:
+    session = Session()
+    session.offer()
+    first = session.answer(from_tag="x", to_tag="y")
+    assert media_ports(first) != [0]
+    assert media_ports(session.answer(from_tag="x", to_tag="y")) == media_ports(first)
+
+
+def test_version_longer_than_any_number_is_not_counted_on() -> None:
+    session = Session()
+    words = frozenset({Replace.SDP_VERSION})
+    reply = session.offer(audio(origin=f"anna 1 {'9' * 5000}"), replace=words)
+    assert sdp_lines(reply)[1].split()[2] == "0"
+
+
+def test_interface_change_within_a_branched_answer_leaks_nothing() -> None:
+    session = Session()
+    session.offer()
+    session.answer(to_tag="b1", sip_code=200)
+    session.answer(audio("2001:db8:bb::78", 18000), to_tag="b2", sip_code=200)
+    session.answer(to_tag="b1", sip_code=200)
+    session.call("delete", from_tag="a", delete_delay=0)
+    assert session.relay.open == []
+    assert session.engine.calls == 0
+
+
+def test_shared_port_goes_on_serving_the_branch_that_is_left() -> None:
+    session = Session()
+    towards_b = media_ports(session.offer())[0]
+    first = media_ports(session.answer(to_tag="b1", sip_code=200))[0]
+    session.answer(audio("192.0.2.78", 18000), to_tag="b2", sip_code=200)
+    session.call("delete", from_tag="b2", delete_delay=0)
+    config = config_of(session, towards_b)
+    assert config.remote == Endpoint("192.0.2.77", 17000)
+    assert config.rtp_sinks == (config_of(session, first).handle,)
+
+
+def test_refused_branch_leaves_the_shared_port_alone() -> None:
+    session = Session()
+    towards_b = media_ports(session.offer())[0]
+    session.answer(to_tag="b1", sip_code=200)
+    before = config_of(session, towards_b)
+    with pytest.raises(RefusedAddressError):
+        session.answer(audio("224.0.0.1"), to_tag="b2", sip_code=200)
+    session.pass_time(4.0)
+    assert config_of(session, towards_b).rtp_sinks == before.rtp_sinks
+
+
+def test_translation_of_the_profile_outlives_a_fax() -> None:
+    session = Session()
+    session.offer(transport_protocol="RTP/AVPF")
+    session.answer(audio("192.0.2.77", 17000, protocol="RTP/AVPF"))
+    fax = b"v=0\r\no=- 1 2 IN IP4 192.0.2.21\r\ns=-\r\nc=IN IP4 192.0.2.21\r\nt=0 0\r\nm=image 9000 udptl t38\r\n"
+    session.offer(fax, to_tag="b")
+    session.answer(fax.replace(b".21", b".77"))
+    assert any(" RTP/AVPF " in line for line in sdp_lines(session.offer(to_tag="b")))
+    back = session.offer(audio("192.0.2.77", 17000, protocol="RTP/AVPF"), from_tag="b", to_tag="a")
+    assert any(" RTP/AVP " in line for line in sdp_lines(back))
+
+
+def test_generated_mid_avoids_those_that_are_taken() -> None:
+    body = audio(extra="m=video 9002 RTP/AVP 97\r\na=mid:1\r\n")
+    lines = sdp_lines(Session().offer(body, flags=frozenset({Flag.GENERATE_MID})))
+    assert [line for line in lines if line.startswith("a=mid")] == ["a=mid:3", "a=mid:1"]
+
+
+def test_learnt_source_is_told_when_it_is_not_where_sdp_said() -> None:
+    session = Session()
+    session.offer()
+    towards_a = media_ports(session.answer())[0]
+    session.see(Endpoint(PUBLIC.address, towards_a), Endpoint("198.51.100.99", 5))
+    session.engine.take_events()
+    session.pass_time(3.5)
+    facts = [event.facts for event in session.engine.take_events() if event.kind is EventKind.LEARNT]
+    assert facts == [{"media": 1, "signalled": "192.0.2.21:9000", "learnt": "198.51.100.99:5"}]

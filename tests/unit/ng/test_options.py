@@ -168,7 +168,6 @@ def test_keys_are_found_in_all_their_spellings(spelling: str) -> None:
         ("label", "l", "label", "l"),
         ("from label", "l", "label", "l"),
         ("set-label", "l", "set_label", "l"),
-        ("to-label", "l", "to_label", "l"),
         ("metadata", "a:b|c:d", "metadata", "a:b|c:d"),
         ("limit", "7", "limit", 7),
         ("limit", -1, "limit", -1),
