@@ -243,7 +243,7 @@ KEYS: Final = (
     Key("endpoint-learning", "endpoint_learning", word_reader(_enums(ENDPOINT_LEARNING_WORDS)), "string or list",
         "How this call's parties are found; see below.", prefix=True),
     Key("tos", "tos", read_tos, "integer 0 to 255, or negative",
-        "The TOS byte of relayed packets; a negative number leaves what the packets have."),
+        "The TOS byte of relayed packets; a negative number leaves the sockets as they are."),
     Key("label", "label", read_text, "string", "A name for the sender of this SDP.", ("from-label",)),
     Key("set-label", "set_label", read_text, "string", "As `label`."),
     Key("metadata", "metadata", read_text, "string", "Kept with the call and shown by `query`."),

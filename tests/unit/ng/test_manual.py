@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from mediaproxy.ng.manual import options_markdown
 from mediaproxy.ng.options import FLAG_WORDS, KEYS, REPLACE_WORDS
 
@@ -19,3 +21,10 @@ def test_manual_has_even_tables() -> None:
         cells = line.replace("\\|", "").count("|")
         assert width in {None, cells}
         width = cells
+
+
+def test_page_in_docs_is_the_printed_one() -> None:
+    page = Path(__file__).parents[3] / "docs" / "ng-options.md"
+    assert page.read_text(encoding="utf-8") == options_markdown(), (
+        "run: .venv/bin/python -m mediaproxy.ng.manual > docs/ng-options.md"
+    )
