@@ -1,4 +1,4 @@
-# `make` alone says what there is. Nothing is written outside this folder but the Debian packages of `make deps`.
+# `make` alone says what there is. Outside this folder only the Debian packages of `make deps` and pip's cache change.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

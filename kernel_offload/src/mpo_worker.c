@@ -360,7 +360,7 @@ static void settle(struct mpo_worker *worker, struct mpo_transport *transport)
 		goto out_failed;
 	empty(worker, transport, transport->fd);
 	err = mpo_transport_connect(transport, &rule->expected);
-	transport->connected_at = mpo_now();
+	transport->connected_at = worker->now = mpo_now();
 	empty(worker, transport, transport->strangers_fd);
 	if (first)
 		mpo_transport_seal(transport);

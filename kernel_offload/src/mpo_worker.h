@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A thread that receives, judges, counts and sends. It takes no lock and allocates nothing per packet. */
+/*
+ * A thread that receives, judges, counts and sends. Nothing is locked or allocated per packet; what was closed or
+ * replaced meanwhile is given back between two rounds, under a lock.
+ */
 #ifndef MPO_WORKER_H
 #define MPO_WORKER_H
 

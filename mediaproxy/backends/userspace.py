@@ -42,6 +42,8 @@ _NOWHERE: Final = bytes(16)
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _STATS_WORDS: Final = helper.STATS_SIZE // 8
 _SLOT: Final = 0xFFFFFFFF
+_REPORTS: Final = slice(7, 10)
+"""Where ``struct mpo_relay_totals`` has reports, reports_suppressed and ring_overflows."""
 _NO_STREAM: Final = StreamCounters(0, 0, 0, 0, 0, None, ())
 _NO_COUNTERS: Final = TransportCounters(_NO_STREAM, _NO_STREAM, (0,) * helper.DROP_REASONS, 0)
 
@@ -242,7 +244,8 @@ class UserspaceRelay:
 
     def totals(self) -> RelayTotals:
         """See ``datapath.Relay``. A packet is an error when it was sent on to no sink at all."""
-        return RelayTotals(*self._read_totals()[:3])
+        totals = self._read_totals()
+        return RelayTotals(*totals[:3], *totals[_REPORTS])
 
     def activity(self) -> RelayActivity:
         """Sums over all workers, from memory."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mediaproxy.commands.context import Context
 from mediaproxy.ng.message import NgReply, NgReplyValue, NgRequest
-from mediaproxy.stats.control import COMMAND_LABELS, CommandCounter
+from mediaproxy.stats.control import COMMAND_LABELS, OTHER_PEERS, CommandCounter, ControlCounters, PeerCounter
 from mediaproxy.stats.totals import EndReason
 
-_NONE = CommandCounter()
+_NONE: Final = CommandCounter()
+_PEERS_SHOWN: Final = 20
 
 
 def statistics(context: Context, _request: NgRequest, now: float) -> NgReply:
@@ -18,6 +21,7 @@ def statistics(context: Context, _request: NgRequest, now: float) -> NgReply:
             "totalstatistics": _totals(context, now),
             "controlstatistics": _control(context),
             "interfaces": _interfaces(context),
+            "relay": _relay(context),
         },
         "result": "ok",
     }
@@ -81,19 +85,48 @@ def _totals(context: Context, now: float) -> dict[str, NgReplyValue]:
 
 
 def _control(context: Context) -> dict[str, NgReplyValue]:
-    proxies: list[NgReplyValue] = []
-    for peer, counters in context.control.peers.items():
-        report: dict[str, NgReplyValue] = {"proxy": peer}
-        for command, label in COMMAND_LABELS.items():
-            counted = counters.commands.get(command, _NONE)
-            report[f"{label}count"] = counted.count
-            report[f"{label}duration"] = _seconds(counted.seconds)
-        report["errorcount"] = counters.errors
-        proxies.append(report)
-    control: dict[str, NgReplyValue] = {"proxies": proxies}
+    control: dict[str, NgReplyValue] = {"proxies": _peers(context.control)}
     totals = context.control.totals()
     control |= {f"total{label}count": totals.get(command, _NONE).count for command, label in COMMAND_LABELS.items()}
+    control |= {
+        "retransmissions": context.control.retransmissions,
+        "internalerrors": context.control.internal_errors,
+        "oversizedreplies": context.control.oversized,
+        "evictedreplies": context.control.evicted_replies,
+        "drops": {drop.value: count for drop, count in context.control.drops.items()},
+    }
     return control
+
+
+def _peers(control: ControlCounters) -> list[NgReplyValue]:
+    """The busiest peers, and all others as one: more would not fit into a datagram."""
+    busiest = sorted(control.peers.items(), key=lambda item: sum(one.count for one in item[1].commands.values()))
+    busiest.reverse()
+    shown = busiest[:_PEERS_SHOWN]
+    rest = ControlCounters(peers=dict(busiest[_PEERS_SHOWN:]))
+    if rest.peers:
+        shown.append((OTHER_PEERS, PeerCounter(rest.totals())))
+    return [_peer(name, counters) for name, counters in shown]
+
+
+def _peer(name: str, counters: PeerCounter) -> NgReplyValue:
+    report: dict[str, NgReplyValue] = {"proxy": name}
+    for command, label in COMMAND_LABELS.items():
+        counted = counters.commands.get(command, _NONE)
+        report[f"{label}count"] = counted.count
+        report[f"{label}duration"] = _seconds(counted.seconds)
+    report["errorcount"] = counters.errors
+    return report
+
+
+def _relay(context: Context) -> dict[str, NgReplyValue]:
+    """What Python was told of sources, and what was held back so that a flood could not drown it."""
+    totals = context.relay.totals()
+    return {
+        "reports": totals.reports,
+        "reportssuppressed": totals.reports_suppressed,
+        "reportslost": totals.reports_lost,
+    }
 
 
 def _interfaces(context: Context) -> list[NgReplyValue]:

@@ -173,12 +173,17 @@ class TransportCounters:
 class RelayTotals:
     """All that the relay has received since it started, whatever became of the transports: never goes back.
 
-    ``errors`` are dropped packets, which ``packets`` and ``bytes`` (UDP payload) don't count.
+    ``errors`` are dropped packets, which ``packets`` and ``bytes`` (UDP payload) don't count. ``reports`` are source
+    events given to the core, ``reports_suppressed`` those that a transport's rate limit held back, ``reports_lost``
+    those that found the ring full.
     """
 
     packets: int
     bytes: int
     errors: int
+    reports: int = 0
+    reports_suppressed: int = 0
+    reports_lost: int = 0
 
 
 class Relay(Protocol):
