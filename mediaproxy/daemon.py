@@ -33,9 +33,11 @@ from mediaproxy.config import (
     Configuration,
     Settings,
     SourceLock,
+    has_default_port_range,
     port_range_warning,
     resolve_addresses,
 )
+from mediaproxy.datapath.relay import SourceEvent
 from mediaproxy.engine import Engine, EngineSettings
 from mediaproxy.errors import MediaProxyError
 from mediaproxy.interfaces import Interface, Interfaces
@@ -66,6 +68,11 @@ from mediaproxy.process import (
 from mediaproxy.stats.control import ControlCounters
 
 _MAX_WORKERS: Final = 64
+_DESCRIPTORS_PER_CALL: Final = 6
+"""Of a call with one audio stream; a quarter of all descriptors is left for everything else."""
+_PORTS_PER_CALL: Final = 4
+_RETRY: Final = 1.0
+"""Seconds until calls are looked after again when that failed because of a bug."""
 _RESTING_TRANSPORTS: Final = 32_768
 """Room in the relay for transports closed within the last second, whose slots are not used again yet."""
 _MAX_TRANSPORTS: Final = 1_000_000
@@ -93,6 +100,8 @@ _CONTROL_LEVELS: Final[Mapping[ControlEventKind, LogLevel]] = {
 }
 _REFUSAL_ADVICE: Final = "flag media-handover or asymmetric in the offer or answer, or source-lock = rtpengine"
 """What would let a refused source through."""
+ACCESS_ADVICE: Final = 'add it to `allow` (allow = ["{peer}"], or --allow={peer}) to let it in'
+"""What would let the requests of a peer in."""
 
 
 def engine_settings(settings: Settings) -> EngineSettings:
@@ -139,14 +148,25 @@ def control_endpoints(listeners: Iterable[Endpoint], host: HostNetwork) -> list[
 
 def relay_capacity(interfaces: tuple[Interface, ...]) -> int:
     """How many transports the relay must have room for: one for each port that can be open, and the resting ones."""
+    return min(_count_ports(interfaces) + _RESTING_TRANSPORTS, _MAX_TRANSPORTS)
+
+
+def _count_ports(interfaces: tuple[Interface, ...]) -> int:
     ranges = {(interface.address, interface.port_min, interface.port_max) for interface in interfaces}
-    ports = sum(port_max - port_min + 1 for _, port_min, port_max in ranges)
-    return min(ports + _RESTING_TRANSPORTS, _MAX_TRANSPORTS)
+    return sum(port_max - port_min + 1 for _, port_min, port_max in ranges)
 
 
 def relay_workers(settings: Settings) -> int:
     """How many relay threads to start."""
     return min(settings.num_threads or len(os.sched_getaffinity(0)), _MAX_WORKERS)
+
+
+def descriptor_warning(limit: int, interfaces: tuple[Interface, ...]) -> str | None:
+    """Say it if there are not enough descriptors for the calls that the ports are enough for."""
+    calls = limit * 3 // 4 // _DESCRIPTORS_PER_CALL
+    if calls >= _count_ports(interfaces) // _PORTS_PER_CALL:
+        return None
+    return f"{limit} descriptors are enough for about {calls} calls; raise LimitNOFILE (ulimit -n)"
 
 
 class Core:
@@ -158,6 +178,7 @@ class Core:
         self._logger = logger
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._not_before = 0.0
         self._wall_checked = 0.0
         self.failures = 0
         """Bugs that a boundary caught."""
@@ -177,11 +198,19 @@ class Core:
         """The relay has something to tell."""
         now = time.monotonic()
         try:
-            for report in self._relay.take_events():
-                self._engine.source_seen(report, now)
-            self._settle(now)
-        except Exception:  # noqa: BLE001  # the boundary of a report
+            try:
+                for report in self._relay.take_events():
+                    self._on_report(report, now)
+            finally:
+                self._settle(now)
+        except Exception:  # noqa: BLE001  # the boundary of all reports
             self._fail("reports of the relay")
+
+    def _on_report(self, report: SourceEvent, now: float) -> None:
+        try:
+            self._engine.source_seen(report, now)
+        except Exception:  # noqa: BLE001  # the boundary of a report: the others are not to blame
+            self._fail("report of the relay")
 
     def on_timer(self) -> None:
         """The next deadline has come."""
@@ -189,11 +218,15 @@ class Core:
         self._timer_at = float("inf")
         now = time.monotonic()
         try:
-            self._engine.expire(now)
-            self._settle(now)
+            try:
+                self._engine.expire(now)
+            finally:
+                self._settle(now)
         except Exception:  # noqa: BLE001  # the boundary of a timer
             self._fail("timer")
-            self._arm(now + 1.0)  # else no call would ever end by itself again
+            # Again, else no call would ever end by itself; not at once, though the deadline has passed.
+            self._not_before = now + _RETRY
+            self._arm(self._not_before)
 
     def close(self) -> None:
         """End all calls; nothing may be handled afterwards."""
@@ -212,7 +245,9 @@ class Core:
         deadline = self._engine.next_deadline()
         # A timer that comes too early costs one look; moving it with each request would cost more.
         if deadline is not None and deadline < self._timer_at:
-            self._arm(deadline)
+            deadline = max(deadline, self._not_before)
+            if deadline < self._timer_at:
+                self._arm(deadline)
         if now - self._wall_checked >= _WALL_CHECK:
             self._wall_checked = now
             self._engine.set_wall_offset(time.time() - time.monotonic())
@@ -304,7 +339,7 @@ class Daemon:
     def _listeners(self, dispatcher: ControlDispatcher, core: Core) -> Iterator[None]:
         """All control listeners, bound and answering; closed at the end."""
         access = AccessList(self._addresses.control_peers)
-        advice = "add its address or network to `allow`" if self._addresses.open_control else ""
+        advice = ACCESS_ADVICE if self._addresses.open_control else ""
         with contextlib.ExitStack() as stack:
             listeners = []
             for endpoint in self._addresses.control:
@@ -329,7 +364,15 @@ class Daemon:
         self._stop.set()
 
     def _on_hangup(self) -> None:
-        self._sink.reopen()
+        try:
+            self._sink.reopen()
+        except OSError as error:
+            self._logger.warning(
+                "SIGHUP: the log cannot be opened anew, the old one stays in use",
+                file=error.filename,
+                reason=error.strerror,
+            )
+            return
         self._logger.notice("SIGHUP: log opened anew; changed settings need a restart, calls go on")
 
     def _on_level_signal(self, step: int) -> None:
@@ -359,7 +402,7 @@ def _open_log(settings: Settings, *, to_stderr: bool) -> LogSink:
     return sink
 
 
-def _log_start(configuration: Configuration, addresses: Addresses, logger: Logger) -> None:
+def log_start(configuration: Configuration, addresses: Addresses, descriptors: int, logger: Logger) -> None:
     """Say what was configured, chosen and ignored."""
     settings = configuration.settings
     for warning in (*configuration.warnings, *addresses.warnings):
@@ -368,7 +411,12 @@ def _log_start(configuration: Configuration, addresses: Addresses, logger: Logge
         logger.notice(note)
     range_warning = port_range_warning(addresses.interfaces)
     if range_warning is not None:
-        logger.warning(range_warning)
+        # Nothing to warn of for whoever chose nothing.
+        level = LogLevel.NOTICE if has_default_port_range(configuration) else LogLevel.WARNING
+        logger.log(level, range_warning, {})
+    too_few = descriptor_warning(descriptors, addresses.interfaces)
+    if too_few is not None:
+        logger.warning(too_few)
     for interface in addresses.interfaces:
         logger.notice(
             "interface",
@@ -384,8 +432,17 @@ def _log_start(configuration: Configuration, addresses: Addresses, logger: Logge
         pid=os.getpid(),
         listen_ng=", ".join(str(endpoint) for endpoint in addresses.control),
         relay_threads=relay_workers(settings),
+        descriptors=descriptors,
         config_file=configuration.file or "none",
     )
+
+
+def _in_one_line(error: BaseException) -> str:
+    while error.__context__ is not None:
+        error = error.__context__  # what came first; the rest went wrong while cleaning up
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def run_daemon(configuration: Configuration, environment: Mapping[str, str]) -> int:
@@ -410,6 +467,9 @@ def run_daemon(configuration: Configuration, environment: Mapping[str, str]) -> 
         for line in str(error).splitlines():
             print(f"mediaproxy: {line}", file=sys.stderr)
         return 1
+    except Exception as error:  # noqa: BLE001  # the boundary of the start, before there is a log
+        print(f"mediaproxy: cannot start: {_in_one_line(error)}", file=sys.stderr)
+        return 1
     logger = make_logger(sink)
     take_library_logs(logger)
     pidfile: Pidfile | None = None
@@ -418,19 +478,23 @@ def run_daemon(configuration: Configuration, environment: Mapping[str, str]) -> 
         nonlocal pidfile
         if pidfile_path is not None:
             pidfile = Pidfile(pidfile_path)
-        _log_start(configuration, addresses, logger)
+        log_start(configuration, addresses, descriptors, logger)
         launcher.ready()
         manager.notify(f"READY=1\nMAINPID={os.getpid()}")
 
     async def serve() -> None:
         await Daemon(configuration, addresses, host, sink, logger, manager).serve(on_ready)
 
+    descriptors = raise_descriptor_limit()
     try:
-        raise_descriptor_limit()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve())
     except MediaProxyError as error:
         launcher.failed(str(error))
+        return 1
+    except Exception as error:  # noqa: BLE001  # the boundary of the whole run
+        logger.critical("ended by an error that nobody expected", traceback=traceback.format_exc())
+        launcher.failed(f"cannot run: {_in_one_line(error)}")
         return 1
     finally:
         if pidfile is not None:

@@ -7,8 +7,10 @@ forms of a line. A level that is switched off costs one comparison: nothing is f
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import select
 import socket
 import time
 from collections.abc import Mapping
@@ -23,6 +25,8 @@ _SYSLOG_SOCKET: Final = "/dev/log"
 _SYSLOG_DAEMON_FACILITY: Final = 3  # RFC 5424, section 6.2.1
 _SYSLOG_MAX: Final = 8192
 """Longest datagram that syslog daemons take by default (rsyslog)."""
+_FACT_MAX: Final = 256
+"""Characters of a fact that are logged: peers choose some of them, and a Call-ID can be 60 KB long."""
 
 
 class LogLevel(IntEnum):
@@ -50,13 +54,50 @@ class LogFormat(Enum):
 
 
 class Destination(Protocol):
-    """Where lines go. Writing never raises: what can't be logged must not end calls."""
+    """Where lines go. Writing neither raises nor waits: what can't be logged must not end or delay calls."""
 
-    def write(self, level: LogLevel, line: str, /) -> None: ...
+    def write(self, level: LogLevel, line: str, /) -> bool:
+        """Write a line; whether all of it was taken."""
 
-    def reopen(self) -> None: ...
+    def reopen(self) -> None:
+        """Open it anew.
+
+        Raises:
+            OSError: it cannot be opened; the old one stays in use. ``filename`` names it.
+        """
 
     def close(self) -> None: ...
+
+
+class _Stream:
+    """A file descriptor to write lines to; its other end may be read slowly, or not at all.
+
+    It may be shared with other processes, so it is not made non-blocking: it is asked first.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._in_line = False
+
+    def write(self, line: str) -> bool:
+        """Write as much of a line as is taken now; whether that was all."""
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        if self._in_line:
+            data = b"\n" + data  # a line was cut: this one must not become its end
+        try:
+            for start in range(0, len(data), select.PIPE_BUF):  # a writable pipe takes that much without waiting
+                part = data[start : start + select.PIPE_BUF]
+                if not self._poll.poll(0):
+                    return False
+                written = os.write(self.fd, part)
+                self._in_line = written < len(part) or not part.endswith(b"\n")
+                if written < len(part):
+                    return False
+        except OSError:
+            return False
+        return True
 
 
 class FileDestination:
@@ -68,32 +109,33 @@ class FileDestination:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = self._open()
+        self._stream = self._open()
 
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    def _open(self) -> _Stream:
+        # Without O_NONBLOCK to open a FIFO would wait for a reader.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        return _Stream(os.open(str(self._path), flags, 0o640))
 
-    def write(self, _level: LogLevel, line: str, /) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._fd, line.encode("utf-8", "backslashreplace") + b"\n")
+    def write(self, _level: LogLevel, line: str, /) -> bool:
+        return self._stream.write(line)
 
     def reopen(self) -> None:
-        # The new one first: if it can't be opened, the old one stays.
-        with contextlib.suppress(OSError):
-            fd = self._open()
-            os.close(self._fd)
-            self._fd = fd
+        stream = self._open()  # first: if it can't be opened, the old one stays
+        os.close(self._stream.fd)
+        self._stream = stream
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self._stream.fd)
 
 
 class StderrDestination:
     """File descriptor 2, whatever Python thinks of ``sys.stderr``."""
 
-    def write(self, _level: LogLevel, line: str, /) -> None:
-        with contextlib.suppress(OSError):
-            os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
+    def __init__(self, fd: int = 2) -> None:
+        self._stream = _Stream(fd)
+
+    def write(self, _level: LogLevel, line: str, /) -> bool:
+        return self._stream.write(line)
 
     def reopen(self) -> None:
         pass
@@ -117,23 +159,31 @@ class SyslogDestination:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             connection.connect(self._path)
-        except OSError:
+        except OSError as error:
             connection.close()
+            error.filename = self._path
             raise
         return connection
 
-    def write(self, level: LogLevel, line: str, /) -> None:
+    def write(self, level: LogLevel, line: str, /) -> bool:
         text = f"<{_SYSLOG_DAEMON_FACILITY * 8 + level}>mediaproxy[{os.getpid()}]: {line}"
+        data = text.encode("utf-8", "backslashreplace")[:_SYSLOG_MAX]
         try:
-            self._socket.send(text.encode("utf-8", "backslashreplace")[:_SYSLOG_MAX])
-        except OSError:
-            self.reopen()  # the daemon was restarted; this line is lost
+            self._socket.send(data)
+        except OSError as error:
+            if error.errno in {errno.EAGAIN, errno.ENOBUFS, errno.EMSGSIZE}:
+                return False  # it is there, and busy
+            with contextlib.suppress(OSError):
+                self.reopen()  # the daemon was restarted
+                self._socket.send(data)
+                return True
+            return False
+        return True
 
     def reopen(self) -> None:
-        with contextlib.suppress(OSError):
-            connection = self._connect()
-            self._socket.close()
-            self._socket = connection
+        connection = self._connect()
+        self._socket.close()
+        self._socket = connection
 
     def close(self) -> None:
         self._socket.close()
@@ -154,11 +204,16 @@ class LogSink:
         self.threshold = level
         self._form = form
         self._timestamps = timestamps
+        self._lost = 0
         self._second = -1
         self._second_text = ""
 
     def reopen(self) -> None:
-        """Open the destination anew, after log rotation."""
+        """Open the destination anew, after log rotation.
+
+        Raises:
+            OSError: see ``Destination.reopen``.
+        """
         self.destination.reopen()
 
     def change_level(self, step: int) -> LogLevel:
@@ -167,17 +222,27 @@ class LogSink:
         return self.threshold
 
     def emit(self, level: LogLevel, event: str, facts: Mapping[str, object]) -> None:
-        """Write one line. ``facts["call_id"]`` comes first, whatever its place."""
+        """Write one line. ``facts["call_id"]`` comes first, whatever its place.
+
+        A line that the destination does not take is lost; how many were is said before the next one that it takes.
+        """
         write = self._json if self._form is LogFormat.JSON else self._text
-        self.destination.write(level, write(level, event, facts))
+        if self._lost:
+            notice = write(LogLevel.WARNING, f"{self._lost} log lines lost", {})
+            if not self.destination.write(LogLevel.WARNING, notice):
+                self._lost += 1
+                return
+            self._lost = 0
+        if not self.destination.write(level, write(level, event, facts)):
+            self._lost += 1
 
     def _text(self, level: LogLevel, event: str, facts: Mapping[str, object]) -> str:
         parts = [self._time()] if self._timestamps else []
         call_id = facts.get("call_id")
         if self._form is LogFormat.PARSABLE:
-            parts.append("" if call_id is None else f'[ID="{_escape(str(call_id))}"]')
+            parts.append("" if call_id is None else f'[ID="{_escape(_cut(str(call_id)))}"]')
         else:
-            parts.append("[-]" if call_id is None else f"[{_escape(str(call_id))}]")
+            parts.append("[-]" if call_id is None else f"[{_escape_word(_cut(str(call_id)))}]")
         parts.append(_LABELS[level])
         parts.append(event if event.isprintable() else _escape(event))
         trace = None
@@ -187,7 +252,7 @@ class LogSink:
             if key == "traceback":
                 trace = str(value)
                 continue
-            text = value if type(value) is str else str(value)
+            text = _cut(value if type(value) is str else str(value))
             if not text.isprintable() or not text or " " in text or '"' in text:
                 text = f'"{_escape(text)}"'
             parts.append(f"{key}={text}")
@@ -205,7 +270,7 @@ class LogSink:
         record["event"] = event
         for key, value in facts.items():
             if key != "call_id":
-                record[key] = _json_value(value)
+                record[key] = _json_text(str(value)) if key == "traceback" else _json_value(value)
         return msgspec.json.encode(record).decode()
 
     def _time(self) -> str:
@@ -222,20 +287,43 @@ def _escape(text: str) -> str:
     if text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return "".join(
-        f"\\{character}"
-        if character in '"\\'
-        else character
-        if character.isprintable()
-        else character.encode("unicode_escape").decode()
+        f"\\{character}" if character in '"\\' else character if character.isprintable() else _escape_one(character)
         for character in text
     )
+
+
+def _escape_word(text: str) -> str:
+    """As ``_escape``, and nothing is left that could end the brackets around it."""
+    text = _escape(text)
+    if " " in text or "[" in text or "]" in text:
+        return "".join(_escape_one(character) if character in " []" else character for character in text)
+    return text
+
+
+_SHORT_ESCAPES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def _escape_one(character: str) -> str:
+    """As Python writes it. Without a codec: the first use of one imports a file, and files may have run out."""
+    if character in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[character]
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _FACT_MAX else f"{text[:_FACT_MAX]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _json_value(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
+    return _json_text(_cut(str(value)))
+
+
+def _json_text(text: str) -> str:
     # Bytes that are no UTF-8 arrive as surrogates, which JSON can't carry.
-    return str(value).encode("utf-8", "backslashreplace").decode()
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Logger(structlog.BoundLoggerBase):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import resource
 import signal
@@ -52,16 +54,20 @@ class Launcher:
             os.close(write_end)
             _wait_for_child(read_end)
         os.close(read_end)
-        os.setsid()
-        # A second time, so that we are no session leader and can't get a controlling terminal.
-        if os.fork():
-            os._exit(0)
-        os.chdir("/")
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1) if keep_stderr else (0, 1, 2):
-            os.dup2(null, fd)
-        os.close(null)
         self._pipe = write_end
+        try:
+            os.setsid()
+            # A second time, so that we are no session leader and can't get a controlling terminal.
+            if os.fork():
+                os._exit(0)
+            os.chdir("/")
+            null = os.open(os.devnull, os.O_RDWR)
+            for fd in (0, 1) if keep_stderr else (0, 1, 2):
+                os.dup2(null, fd)
+            os.close(null)
+        except OSError as error:
+            self.failed(f"cannot go to the background: {error.strerror}")
+            os._exit(1)
 
     def ready(self) -> None:
         """We serve: the process that started us may exit with success."""
@@ -94,24 +100,52 @@ def _wait_for_child(read_end: int) -> NoReturn:
 
 
 class Pidfile:
-    """A file with our process id.
+    """A file with our process id, locked for as long as we run: two instances can't have the same one.
 
     Raises:
-        StartError: from the constructor: it cannot be written.
+        StartError: from the constructor: it cannot be written, or belongs to another instance that runs.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            path.write_text(f"{os.getpid()}\n")
+            self._fd = self._open()
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
-            raise StartError(f"pidfile {path} cannot be written: {error.strerror}") from error
+            reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+            raise StartError(f"pidfile {path} cannot be written: {reason}") from error
+
+    def _open(self) -> int:
+        while True:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                owner = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+                os.close(fd)
+                raise StartError(
+                    f"pidfile {self._path} belongs to running process {owner}; give each instance its own"
+                ) from error
+            if self._is_at_path(fd):
+                return fd
+            os.close(fd)  # whoever had it removed it before we had the lock
+
+    def _is_at_path(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), os.lstat(self._path))
+        except FileNotFoundError:
+            return False
 
     def remove(self) -> None:
-        """Remove the file, unless another process has written its own id there."""
+        """Remove the file, unless it is another one by now or another process has written its own id there."""
+        if self._fd < 0:
+            return
         with contextlib.suppress(OSError, ValueError):
-            if int(self._path.read_text()) == os.getpid():
+            if self._is_at_path(self._fd) and int(os.pread(self._fd, 20, 0)) == os.getpid():
                 self._path.unlink()
+        os.close(self._fd)
+        self._fd = -1
 
 
 class ServiceManager:
@@ -133,7 +167,9 @@ class ServiceManager:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with (
             contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify_socket,
+            socket.socket(
+                socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            ) as notify_socket,
         ):
             notify_socket.connect(address)
             notify_socket.sendall(state.encode())
@@ -150,6 +186,23 @@ def raise_descriptor_limit() -> int:
         with contextlib.suppress(OSError, ValueError):  # "unlimited" can't always be set
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def fill_standard_descriptors() -> None:
+    """Open /dev/null for each of stdin, stdout and stderr that we were started without.
+
+    Else the first files and sockets that we open would take their numbers, and log lines would go there.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    # Python gives up on a stream whose descriptor is missing.
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def ignore_hangup() -> None:

@@ -15,10 +15,17 @@ from typing import Annotated, Any, Final
 import typer
 
 from mediaproxy.backends.netlink import read_host_network
-from mediaproxy.config import Configuration, load_configuration, port_range_warning, resolve_addresses
+from mediaproxy.config import (
+    Configuration,
+    has_default_port_range,
+    load_configuration,
+    port_range_warning,
+    resolve_addresses,
+)
 from mediaproxy.config.document import import_ini, show_settings, write_help
 from mediaproxy.daemon import run_daemon
 from mediaproxy.errors import ConfigError, MediaProxyError
+from mediaproxy.process import fill_standard_descriptors
 
 _OWN_OPTIONS: Final[dict[str, Any]] = {
     "add_help_option": False,
@@ -89,9 +96,11 @@ def check(context: typer.Context) -> None:
         addresses = resolve_addresses(configuration, read_host_network())
     except MediaProxyError as error:
         raise _fail(error) from error
-    range_warning = port_range_warning(addresses.interfaces)
-    for warning in (*configuration.warnings, *addresses.warnings, *([range_warning] if range_warning else [])):
+    for warning in (*configuration.warnings, *addresses.warnings):
         typer.echo(f"warning: {warning}")
+    range_warning = port_range_warning(addresses.interfaces)
+    if range_warning is not None:
+        typer.echo(f"{'note' if has_default_port_range(configuration) else 'warning'}: {range_warning}")
     typer.echo(f"{configuration.file or 'no file'}: ok")
 
 
@@ -118,4 +127,5 @@ def import_(
 
 def main() -> None:
     """Entry point of the ``mediaproxy`` script."""
+    fill_standard_descriptors()
     sys.exit(app())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,15 +22,17 @@ from mediaproxy.cli.ng_client import (
 )
 from mediaproxy.cli.ng_print import PRINTERS, print_json, print_tree, printable
 from mediaproxy.cli.ng_request import AnyKeys, RequestBuilder, UsageError, read_sdp, split_words
+from mediaproxy.process import fill_standard_descriptors
 
 EXIT_ERROR_REPLY: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_NO_ANSWER: Final = 3
 EXIT_MALFORMED_REPLY: Final = 4
+EXIT_OUTPUT: Final = 5
 
 _EPILOG: Final = (
     "Exit status: 0 the server answered ok; 1 it answered with an error or a load limit; 2 the command line is wrong; "
-    "3 no answer; 4 the answer can't be read."
+    "3 no answer; 4 the answer can't be read; 5 standard output can't be written."
 )
 _GOOD_RESULTS: Final = frozenset({"ok", "pong"})
 _CONNECTION: Final = "Connection and output"
@@ -98,6 +102,12 @@ class Common:
         list[str] | None,
         typer.Option("--dict", metavar="NAME=JSON", help="A dictionary. Repeatable.", rich_help_panel=_ANY_KEY),
     ] = None
+    documents: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--json-key", metavar="NAME=JSON", help="Any value, e.g. [] or [{}]. Repeatable.", rich_help_panel=_ANY_KEY
+        ),
+    ] = None
     flags: Annotated[
         list[str] | None,
         typer.Option("--flag", metavar="WORD", help="A word of `flags`. Repeatable.", rich_help_panel=_ANY_KEY),
@@ -105,7 +115,12 @@ class Common:
 
     def any_keys(self) -> AnyKeys:
         return AnyKeys(
-            self.texts or (), self.numbers or (), self.lists or (), self.dictionaries or (), self.flags or ()
+            self.texts or (),
+            self.numbers or (),
+            self.lists or (),
+            self.dictionaries or (),
+            self.flags or (),
+            self.documents or (),
         )
 
 
@@ -313,34 +328,72 @@ def _ask(common: Common, builder: RequestBuilder) -> dict[str, NgValue]:
 
 
 def _complain(text: str) -> None:
-    print(f"ng-control: {printable(text)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody to tell; the exit code remains
+        print(f"ng-control: {printable(text)}", file=sys.stderr)
 
 
 def _command_first(arguments: Sequence[str]) -> list[str]:
-    """Let the options of the connection stand before the command too: they are moved behind it."""
+    """Let the options of the connection stand before the command too: they are moved behind it.
+
+    Raises:
+        UsageError: a value is missing, or the command.
+    """
     rest = list(arguments)
     moved: list[str] = []
     while rest and (rest[0] in _SWITCHES or rest[0].partition("=")[0] in _VALUE_OPTIONS):
         option = rest.pop(0)
         moved.append(option)
-        if option in _VALUE_OPTIONS and rest:
+        if option in _VALUE_OPTIONS:
+            if not rest:
+                raise UsageError(f"{option}: its value is missing")
             moved.append(rest.pop(0))
-    return [rest[0], *moved, *rest[1:]] if rest else moved
+    if moved and not rest:
+        raise UsageError("which command? See ng-control --help")
+    return [*rest[:1], *moved, *rest[1:]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; ends the process with one of the exit codes above."""
+    has_input = sys.stdin is not None
+    fill_standard_descriptors()
+    if not has_input:
+        sys.stdin = None  # as Python has it: what is read from /dev/null would be taken for an empty SDP
     try:
-        app(_command_first(sys.argv[1:] if arguments is None else arguments))
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # head, less, ... have seen enough
+            _complain(f"standard output: {error.strerror}")
+        # What is still in its buffer would fail once more when Python ends.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        code = EXIT_OUTPUT
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """The exit code.
+
+    Raises:
+        OSError: standard output can't be written.
+    """
+    try:
+        app(_command_first(arguments))
+    except SystemExit as end:
+        # Typer ends with 1 then, which is ours for something else.
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        return end.code if isinstance(end.code, int) else 0
     except (ServerNameError, UsageError) as error:
         _complain(str(error))
-        sys.exit(EXIT_USAGE)
+        return EXIT_USAGE
     except NoAnswerError as error:
         _complain(str(error))
-        sys.exit(EXIT_NO_ANSWER)
+        return EXIT_NO_ANSWER
     except MalformedReplyError as error:
         _complain(str(error))
-        sys.exit(EXIT_MALFORMED_REPLY)
+        return EXIT_MALFORMED_REPLY
+    return 0
 
 
 if __name__ == "__main__":

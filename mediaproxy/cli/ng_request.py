@@ -25,6 +25,7 @@ class AnyKeys:
     lists: Sequence[str] = ()
     dictionaries: Sequence[str] = ()
     flags: Sequence[str] = ()
+    documents: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -65,6 +66,9 @@ class RequestBuilder:
         for text in options.dictionaries:
             name, value = _split("--dict", text)
             self.put(name, _read_dictionary(text, value))
+        for text in options.documents:
+            name, value = _split("--json-key", text)
+            self.keys[name] = _read_json("--json-key", text, value)
         self.extend("flags", options.flags)
 
     def build(self) -> dict[str, NgValue]:
@@ -85,6 +89,8 @@ def read_sdp(source: str) -> bytes:
     Raises:
         UsageError: it can't be read.
     """
+    if source == "-" and sys.stdin is None:
+        raise UsageError("--sdp -: there is no standard input")
     try:
         return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
@@ -99,13 +105,18 @@ def _split(option: str, text: str) -> tuple[str, str]:
 
 
 def _read_dictionary(text: str, value: str) -> NgValue:
-    try:
-        parsed = json.loads(value, parse_float=str)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"--dict {text}: no JSON: {error}") from error
+    parsed = _read_json("--dict", text, value)
     if not isinstance(parsed, dict):
         raise UsageError(f"--dict {text}: expected a JSON object")
-    return _without_foreign_types(text, parsed)
+    return parsed
+
+
+def _read_json(option: str, text: str, value: str) -> NgValue:
+    try:
+        parsed = json.loads(value, parse_float=str)
+        return _without_foreign_types(f"{option} {text}", parsed)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{option} {text}: no JSON: {error}") from error
 
 
 def _without_foreign_types(text: str, value: object) -> NgValue:
@@ -118,4 +129,4 @@ def _without_foreign_types(text: str, value: object) -> NgValue:
         return int(value)
     if isinstance(value, str):
         return value
-    raise UsageError(f"--dict {text}: null can't be sent")
+    raise UsageError(f"{text}: null can't be sent")

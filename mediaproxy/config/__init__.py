@@ -2,7 +2,7 @@
 
 from mediaproxy.config.load import ConfigProblemsError, Configuration, load_configuration
 from mediaproxy.config.options import Settings, SourceLock
-from mediaproxy.config.resolve import Addresses, port_range_warning, resolve_addresses
+from mediaproxy.config.resolve import Addresses, has_default_port_range, port_range_warning, resolve_addresses
 
 __all__ = [
     "Addresses",
@@ -10,6 +10,7 @@ __all__ = [
     "Configuration",
     "Settings",
     "SourceLock",
+    "has_default_port_range",
     "load_configuration",
     "port_range_warning",
     "resolve_addresses",

@@ -55,6 +55,8 @@ class Listen(Kind[ListenSpec]):
         text = text.strip()
         if bracketed := re.fullmatch(r"\[([^]]*)\]:(\d+)", text):
             host, port = bracketed.groups()
+        elif text.startswith("["):
+            raise ValueError("has no port from 1 to 65535 after the brackets")
         else:
             host, _, port = text.rpartition(":")
             if ":" in host:

@@ -48,7 +48,7 @@ class Kind(ABC, Generic[T]):
             ValueError: it is of another type, or ``parse`` refuses it.
         """
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError(f"{_toml_type(value)} is not allowed here")
+            raise ValueError(f"is {_toml_type(value)}, which is not allowed here")
         return self.parse(str(value))
 
     def write_toml(self, value: T) -> str:
@@ -95,6 +95,7 @@ class Integer(Kind[int]):
 
     def parse(self, text: str) -> int:
         try:
+            _refuse_underscores(text)
             # rtpengine reads numbers of any base, e.g. --tos=0xb8.
             number = int(text.strip(), 0) if not re.fullmatch(r"\s*-?0\d+\s*", text) else int(text)
         except ValueError:
@@ -142,6 +143,7 @@ class Seconds(Kind[float]):
 
     def parse(self, text: str) -> float:
         try:
+            _refuse_underscores(text)
             seconds = float(text)
         except ValueError:
             raise ValueError("is not a number") from None
@@ -209,6 +211,7 @@ class Level(Kind[LogLevel]):
         if wanted in _LEVEL_NAMES:
             return _LEVEL_NAMES[wanted]
         try:
+            _refuse_underscores(wanted)
             return LogLevel(int(wanted))
         except ValueError:
             raise ValueError("is no log level") from None
@@ -258,9 +261,19 @@ def toml_string(text: str) -> str:
     return f'"{escaped}"'
 
 
+def _refuse_underscores(number: str) -> None:
+    """Python reads ``1_0`` as 10, as nothing else in the neighbourhood does.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if "_" in number:
+        raise ValueError(number)
+
+
 def _toml_type(value: object) -> str:
     if isinstance(value, bool):
-        return "true or false"
+        return "a boolean"
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list):

@@ -145,6 +145,11 @@ class _Values:
             parts: list[object] = given.value
         elif option.repeated and isinstance(given.value, str):
             parts = [part for part in re.split("[;,]", given.value) if part.strip()]
+            if not parts and given.origin is Origin.COMMAND_LINE:
+                # More likely a shell variable without a value than the wish for the default.
+                reason = f"is empty; leave it out for the default, or give {option.kind.expects}"
+                self.problems.append(ConfigError(given.source, given.spelling, reason))
+                return None
         else:
             parts = [given.value]
         values = []

@@ -230,6 +230,13 @@ def _unique(networks: Sequence[IpNetwork]) -> tuple[IpNetwork, ...]:
     return tuple(dict.fromkeys(networks))
 
 
+def has_default_port_range(configuration: Configuration) -> bool:
+    """Whether nobody chose where the media range ends, so that what ``port_range_warning`` says is only a note."""
+    return configuration.sources["port-max"] == "default" and all(
+        spec.port_max is None for spec in configuration.settings.interface
+    )
+
+
 def port_range_warning(
     interfaces: Sequence[Interface],
     ephemeral_range: Path = _EPHEMERAL_RANGE,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from mediaproxy.errors import LimitReachedError, NgSyntaxError, RequestError
-from mediaproxy.listeners.events import ControlEvent, ControlEventKind, OnceEach, OnControlEvent
+from mediaproxy.listeners.events import ControlEvent, ControlEventKind, LineLimit, OnceEach, OnControlEvent
 from mediaproxy.ng.cookies import ReplyCache
 from mediaproxy.ng.message import Encoding, NgReply, NgRequest, detect_encoding, split_message
 from mediaproxy.ng.options import parse_request
@@ -17,6 +17,10 @@ from mediaproxy.stats.control import OTHER_COMMANDS, ControlCounters, Drop
 
 MAX_UDP_REPLY: Final = 65_507
 """The largest payload of a UDP datagram over IPv4."""
+
+_MAX_COMMAND: Final = 64
+_MAX_DETAIL: Final = 1024
+"""Characters of these in a log line."""
 
 
 class RequestHandler(Protocol):
@@ -56,6 +60,7 @@ class ControlDispatcher:
         self._clock = clock
         self._is_new_word = OnceEach()
         self._is_new_offender = OnceEach()
+        self._may_tell = LineLimit()
         self.counters = counters
 
     def handle_datagram(self, data: bytes, peer: str, now: float) -> bytes | None:
@@ -71,8 +76,9 @@ class ControlDispatcher:
             cookie, payload = split_message(data)
         except NgSyntaxError:
             self.counters.drops[Drop.NO_COOKIE] += 1
-            if self._is_new_offender(peer):
-                self._emit(ControlEventKind.NOT_NG, peer=peer, bytes=len(data))
+            note = self._is_new_offender(peer, now)
+            if note is not None:
+                self._on_event(ControlEvent(ControlEventKind.NOT_NG, {"peer": peer, "bytes": len(data), **note}))
             return None
         sent = self._cache.get(cookie, peer, now)
         if sent is not None:
@@ -95,31 +101,30 @@ class ControlDispatcher:
                 encoding = detect_encoding(payload)
                 request = parse_request(decode_payload(payload, encoding), peer)
                 if request.unknown:
-                    self._name_unknown(request)
+                    self._name_unknown(request, now)
                 reply = self._handler.handle(request, now)
             except RequestError as error:
-                reply = self._refuse(error, request, peer)
+                reply = self._refuse(error, request, peer, now)
             body = encode_payload(reply, encoding)
             if len(body) > room:
-                reply = self._shorten(reply, request, len(body), peer)
+                reply = self._shorten(reply, request, len(body), peer, now)
                 body = encode_payload(reply, encoding)
         except Exception:  # noqa: BLE001  # the boundary of a request: a bug costs this request and nothing else
             self.counters.internal_errors += 1
-            self._emit_about(ControlEventKind.INTERNAL_ERROR, request, peer, {"traceback": traceback.format_exc()})
+            facts: dict[str, object] = {"traceback": traceback.format_exc()}
+            self._tell(ControlEventKind.INTERNAL_ERROR, request, peer, facts, now)
             reply = {"result": "error", "error-reason": "Internal error"}
             body = encode_payload(reply, encoding)
         command = OTHER_COMMANDS if request is None else request.command
         return command, body, reply.get("result") == "error"
 
-    def _refuse(self, error: RequestError, request: NgRequest | None, peer: str) -> NgReply:
+    def _refuse(self, error: RequestError, request: NgRequest | None, peer: str, now: float) -> NgReply:
         reason = str(error)
         detail = error.detail if error.detail != reason else ""
-        self._emit_about(
-            ControlEventKind.REQUEST_REFUSED,
-            request,
-            peer,
-            {"reason": reason, "detail": detail} if detail else {"reason": reason},
-        )
+        facts: dict[str, object] = {"reason": reason}
+        if detail:
+            facts["detail"] = detail[:_MAX_DETAIL]
+        self._tell(ControlEventKind.REQUEST_REFUSED, request, peer, facts, now)
         if isinstance(error, LimitReachedError) and request is not None and request.supports_load_limit:
             return {"result": "load limit", "message": error.limit}
         reply: NgReply = {"result": "error", "error-reason": reason}
@@ -127,20 +132,30 @@ class ControlDispatcher:
             reply["error-detail"] = detail
         return reply
 
-    def _shorten(self, reply: NgReply, request: NgRequest | None, size: int, peer: str) -> NgReply:
+    def _shorten(self, reply: NgReply, request: NgRequest | None, size: int, peer: str, now: float) -> NgReply:
         """What to say instead of a reply that no datagram can carry."""
         self.counters.oversized += 1
-        self._emit_about(ControlEventKind.OVERSIZED_REPLY, request, peer, {"bytes": size})
+        self._tell(ControlEventKind.OVERSIZED_REPLY, request, peer, {"bytes": size}, now)
         text = "Reply too large for UDP"
         if request is not None and request.command == "delete" and reply.get("result") == "ok":
             # The call is gone: to say "error" would be wrong, only its statistics can't be told.
             return {"warning": text, "result": "ok"}
         return {"result": "error", "error-reason": text}
 
-    def _name_unknown(self, request: NgRequest) -> None:
+    def _name_unknown(self, request: NgRequest, now: float) -> None:
         for option in request.unknown:
-            if self._is_new_word(option):
-                self._emit_about(ControlEventKind.UNKNOWN_OPTION, request, request.control_peer, {"option": option})
+            note = self._is_new_word(option, now)
+            if note is not None:
+                facts: dict[str, object] = {"option": option, **note}
+                self._emit_about(ControlEventKind.UNKNOWN_OPTION, request, request.control_peer, facts)
+
+    def _tell(
+        self, kind: ControlEventKind, request: NgRequest | None, peer: str, facts: dict[str, object], now: float
+    ) -> None:
+        """Emit what a peer can cause as often as it likes, as often as we like."""
+        suppressed = self._may_tell(peer, str(facts.get("reason", kind.value)), now)
+        if suppressed is not None:
+            self._emit_about(kind, request, peer, {**facts, "suppressed": suppressed} if suppressed else facts)
 
     def _emit_about(
         self, kind: ControlEventKind, request: NgRequest | None, peer: str, facts: dict[str, object]
@@ -149,8 +164,5 @@ class ControlDispatcher:
         if request is not None:
             if request.call_id is not None:
                 about["call_id"] = request.call_id
-            about["command"] = request.command
+            about["command"] = request.command[:_MAX_COMMAND]
         self._on_event(ControlEvent(kind, {**about, "peer": peer, **facts}))
-
-    def _emit(self, kind: ControlEventKind, **facts: object) -> None:
-        self._on_event(ControlEvent(kind, facts))

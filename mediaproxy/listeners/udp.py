@@ -111,14 +111,16 @@ class UdpListener:
 
     def _take(self, datagram: bytes, peer: _Peer, ancillary: _Ancillary) -> None:
         address = peer[0].partition("%")[0]  # a link-local address comes with its zone
+        now = self._clock()
         if not self._access.allows(address):
             self._counters.drops[Drop.NOT_ALLOWED] += 1
-            if self._is_new_peer(address):
+            note = self._is_new_peer(address, now)
+            if note is not None:
                 advice = {"advice": self._advice.format(peer=address)} if self._advice else {}
-                self._emit(ControlEventKind.PEER_REFUSED, address, advice)
+                self._emit(ControlEventKind.PEER_REFUSED, address, {**advice, **note})
                 self._advice = ""
             return
-        reply = self._dispatcher.handle_datagram(datagram, address, self._clock())
+        reply = self._dispatcher.handle_datagram(datagram, address, now)
         if reply is None:
             return
         try:
@@ -129,11 +131,12 @@ class UdpListener:
         except OSError as error:
             # Full queue, no route, port 0: the client asks again, and gets the reply from the cache.
             self._counters.drops[Drop.UNSENDABLE] += 1
-            if self._is_new_victim(address):
+            note = self._is_new_victim(address, now)
+            if note is not None:
                 self._emit(
                     ControlEventKind.UNSENDABLE_REPLY,
                     address,
-                    {"bytes": len(reply), "reason": errno.errorcode.get(error.errno or 0, str(error))},
+                    {"bytes": len(reply), "reason": errno.errorcode.get(error.errno or 0, str(error)), **note},
                 )
 
     def _emit(self, kind: ControlEventKind, address: str, facts: Mapping[str, object]) -> None:

@@ -14,6 +14,7 @@ from mediaproxy.ng.options import (
     REPLACE_WORDS,
     RTCP_MUX_WORDS,
     SDES_WORDS,
+    Key,
     Word,
 )
 
@@ -42,7 +43,7 @@ def options_markdown() -> str:
     lines = [_INTRODUCTION, "## Keys", ""]
     lines += _table(
         ("key", "also", "value", "effect"),
-        ((_code(key.name), _codes(key.spellings), key.form, key.doc) for key in KEYS),
+        ((_code(key.name), _codes(key.spellings), _form(key), key.doc) for key in KEYS),
     )
     lines += ["", "## Words of `flags`", ""]
     lines += _table(("word", "effect"), ((_code(word.name), _effect(word)) for word in FLAG_WORDS))
@@ -59,6 +60,10 @@ def options_markdown() -> str:
 
 def _effect(word: Word) -> str:
     return word.doc if word.meaning is not None else f"no effect: {word.doc}"
+
+
+def _form(key: Key) -> str:
+    return key.form if key.max_bytes is None else f"{key.form}, at most {key.max_bytes} bytes"
 
 
 def _code(text: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from mediaproxy.errors import PayloadError
+from mediaproxy.errors import PayloadError, RequestError
 from mediaproxy.ng.message import Dictionary, NgRequest, NgValue
 from mediaproxy.ng.readers import (
     Direction,
@@ -37,6 +37,9 @@ from mediaproxy.ng.words import EndpointLearning, Flag, Replace, RtcpMux
 
 MAX_UNKNOWN: Final = 32
 """How many unknown keys and words of one request are named."""
+
+MAX_NAME: Final = 1024
+"""The longest call-id, tag, branch, label or metadata, in bytes: they are kept, logged and listed."""
 
 _MAX_UNKNOWN_BYTES: Final = 64
 
@@ -72,6 +75,7 @@ class Key:
         doc: for the manual.
         spellings: further ones, beyond those that ``normalise`` makes alike.
         prefix: words of ``flags`` that begin with ``name`` and a hyphen go on with a word of this key's list.
+        max_bytes: of a string; a longer one is refused.
     """
 
     name: str
@@ -81,6 +85,7 @@ class Key:
     doc: str
     spellings: tuple[str, ...] = ()
     prefix: bool = False
+    max_bytes: int | None = None
 
 
 REPLACE_WORDS: Final = (
@@ -218,10 +223,11 @@ def _read_nothing(_value: NgValue, _rejected: list[bytes]) -> bool:
 
 KEYS: Final = (
     Key("command", "command", read_text, "string", "What to do; compared as it stands."),
-    Key("call-id", "call_id", read_text, "string", "Which call."),
-    Key("from-tag", "from_tag", read_text, "string", "The offerer's tag."),
-    Key("to-tag", "to_tag", read_text, "string", "The answerer's tag."),
-    Key("via-branch", "via_branch", read_text, "string", "Tells the branches of a forked offer apart."),
+    Key("call-id", "call_id", read_text, "string", "Which call.", max_bytes=MAX_NAME),
+    Key("from-tag", "from_tag", read_text, "string", "The offerer's tag.", max_bytes=MAX_NAME),
+    Key("to-tag", "to_tag", read_text, "string", "The answerer's tag.", max_bytes=MAX_NAME),
+    Key("via-branch", "via_branch", read_text, "string", "Tells the branches of a forked offer apart.",
+        max_bytes=MAX_NAME),
     Key("sdp", "sdp", read_body, "string", "The session description."),
     Key("supports", "supports_load_limit", _read_supports, "list", "`load limit`: the client knows that result."),
     Key("flags", "flags", _read_nothing, "list", "See below."),
@@ -244,9 +250,11 @@ KEYS: Final = (
         "How this call's parties are found; see below.", prefix=True),
     Key("tos", "tos", read_tos, "integer 0 to 255, or negative",
         "The TOS byte of relayed packets; a negative number leaves the sockets as they are."),
-    Key("label", "label", read_text, "string", "A name for the sender of this SDP.", ("from-label",)),
-    Key("set-label", "set_label", read_text, "string", "As `label`."),
-    Key("metadata", "metadata", read_text, "string", "Kept with the call and shown by `query`."),
+    Key("label", "label", read_text, "string", "A name for the sender of this SDP.", ("from-label",),
+        max_bytes=MAX_NAME),
+    Key("set-label", "set_label", read_text, "string", "As `label`.", max_bytes=MAX_NAME),
+    Key("metadata", "metadata", read_text, "string", "Kept with the call and shown by `query`.",
+        max_bytes=MAX_NAME),
     Key("delete-delay", "delete_delay", read_natural, "integer, seconds",
         "How long `delete` keeps ports open; 0: not at all."),
     Key("sip-code", "sip_code", read_integer, "integer",
@@ -266,7 +274,7 @@ _FIRST_COUNTS: Final = frozenset({"command", "limit"})
 
 
 def parse_request(dictionary: Dictionary, control_peer: str) -> NgRequest:
-    """Read a request; never refuses anything but a missing command.
+    """Read a request; never refuses anything but a missing command and a name that is too long.
 
     Of a key that occurs twice the last one counts, lists add up; of ``command`` and ``limit`` the first one counts.
 
@@ -274,6 +282,7 @@ def parse_request(dictionary: Dictionary, control_peer: str) -> NgRequest:
         control_peer: the IP address that the request came from.
     Raises:
         PayloadError: there is no ``command``, or it is no string.
+        RequestError: a call-id, tag, branch, label or metadata is longer than ``MAX_NAME``.
     """
     request = NgRequest("", control_peer)
     unknown: list[bytes] = []
@@ -304,6 +313,8 @@ def parse_request(dictionary: Dictionary, control_peer: str) -> NgRequest:
 
 def _store(request: NgRequest, key: Key, value: NgValue, rejected: list[bytes], unknown: list[bytes]) -> None:
     """Put one option into its field, and whatever it has that we don't know into ``unknown``."""
+    if key.max_bytes is not None and type(value) is bytes and len(value) > key.max_bytes:
+        raise RequestError(f"{key.name} is too long", f"{len(value)} bytes; at most {key.max_bytes}")
     parsed = key.read(value, rejected)
     if parsed is None:
         # Nothing given is no mistake: OpenSIPS sends "received-from" as an empty list.

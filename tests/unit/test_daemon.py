@@ -11,11 +11,14 @@ import pytest
 
 from mediaproxy.backends.netlink import HostNetwork, LocalAddress
 from mediaproxy.calls.events import CallEvent, EventKind
-from mediaproxy.config import load_configuration
+from mediaproxy.config import load_configuration, resolve_addresses
 from mediaproxy.daemon import (
+    ACCESS_ADVICE,
     Core,
     broadcast_addresses,
+    descriptor_warning,
     engine_settings,
+    log_start,
     relay_capacity,
     relay_workers,
 )
@@ -33,8 +36,9 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def write(self, level: LogLevel, line: str, /) -> None:
+    def write(self, level: LogLevel, line: str, /) -> bool:
         self.lines.append(line)
+        return True
 
     def reopen(self) -> None:
         pass
@@ -210,6 +214,33 @@ def test_bug_in_a_report_is_logged(bench: Bench) -> None:
     assert bench.core.failures == 1
 
 
+def test_bug_in_a_report_does_not_lose_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.relay.reports = ["bad", "good"]
+    bench.engine.changes = ["change"]
+
+    def source_seen(report: Any, now: float) -> None:
+        if report == "bad":
+            raise KeyError(report)
+        bench.steps.append(f"seen {report}")
+
+    monkeypatch.setattr(bench.engine, "source_seen", source_seen)
+    bench.core.on_reports()
+    assert bench.steps == ["seen good", "configure ['change']"]
+    assert bench.core.failures == 1
+
+
+def test_bug_in_a_timer_neither_turns_at_once_nor_loses_changes(bench: Bench) -> None:
+    bench.engine.error = KeyError("bug")
+    bench.engine.deadline = 999.0
+    bench.engine.changes = ["change"]
+    bench.core.on_timer()
+    assert "configure ['change']" in bench.steps
+    bench.engine.error = None
+    bench.core.handle(NgRequest("offer"), bench.now)  # the deadline has passed still
+    assert [timer.delay for timer in bench.loop.timers if not timer.cancelled] == [1.0]
+    assert bench.core.failures == 1
+
+
 def test_refused_source_is_logged_with_what_would_allow_it(bench: Bench) -> None:
     facts = {"expected": "192.0.2.1:4000", "seen": "198.51.100.1:5000", "packet": "RTP"}
     bench.engine.events = [CallEvent(EventKind.SOURCE_REFUSED, "c1", facts)]
@@ -284,6 +315,16 @@ def test_relay_has_room_for_every_port() -> None:
     assert relay_capacity((one, other)) == relay_capacity((one,)) + 10_000
 
 
+@pytest.mark.parametrize(("limit", "warns"), [(1024, True), (524_288, False)])
+def test_few_descriptors_for_many_ports_are_warned_of(limit: int, warns: bool) -> None:
+    interface = Interface("a", "192.0.2.1", "192.0.2.1", 30000, 40000)
+    text = descriptor_warning(limit, (interface,))
+    if warns:
+        assert text == "1024 descriptors are enough for about 128 calls; raise LimitNOFILE (ulimit -n)"
+    else:
+        assert text is None
+
+
 def test_relay_threads_are_as_configured_else_one_per_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mediaproxy.daemon.os.sched_getaffinity", lambda _: {0, 3, 5})
     counts = [
@@ -291,3 +332,22 @@ def test_relay_threads_are_as_configured_else_one_per_cpu(monkeypatch: pytest.Mo
         for given in (0, 2, 1024)
     ]
     assert counts == [3, 2, 64]
+
+
+def test_advice_for_a_refused_peer_can_be_pasted() -> None:
+    text = ACCESS_ADVICE.format(peer="192.0.2.1")
+    assert text == 'add it to `allow` (allow = ["192.0.2.1"], or --allow=192.0.2.1) to let it in'
+
+
+@pytest.mark.parametrize(("options", "level"), [([], "notice"), (["--port-max=40000"], "warning")])
+def test_shared_ports_are_a_warning_only_if_somebody_chose_them(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], level: str
+) -> None:
+    monkeypatch.setattr("mediaproxy.daemon.port_range_warning", lambda _: "ports are shared")
+    configuration = load_configuration(["--config-file=none", "-i", "127.0.0.1", *options], {})
+    log = Lines()
+    addresses = resolve_addresses(configuration, HostNetwork(()))
+    log_start(configuration, addresses, 1024, make_logger(LogSink(log, timestamps=False)))
+    assert f"[-] {level} ports are shared" in log.lines
+    assert "[-] warning 1024 descriptors are enough for about 128 calls; raise LimitNOFILE (ulimit -n)" in log.lines
+    assert " descriptors=1024 " in log.lines[-1]

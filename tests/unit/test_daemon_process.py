@@ -182,6 +182,70 @@ def test_hangup_keeps_calls_and_opens_the_log_anew(tmp_path: Path) -> None:
     assert "[c1] info call closed" in log.read_text()
 
 
+def test_hangup_that_cannot_open_the_log_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with running(tmp_path, "-i", "127.0.0.2", "-f", f"--log-file={folder}/m.log") as daemon:
+        folder.rename(tmp_path / "moved")
+        daemon.process.send_signal(signal.SIGHUP)
+        log = tmp_path / "moved" / "m.log"
+        wait_until(lambda: "SIGHUP" in log.read_text(), TIMEOUT, "log line")
+        assert is_up(daemon.port)
+        (line,) = (line for line in log.read_text().splitlines() if "SIGHUP" in line)
+        assert "warning SIGHUP: the log cannot be opened anew" in line
+        assert f'file={folder}/m.log reason="No such file or directory"' in line
+
+
+def test_second_instance_with_the_same_pidfile_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path, "-i", "127.0.0.2", "-f", "-p", "x.pid") as daemon:
+        second = start("-i", "127.0.0.2", "-n", f"127.0.0.1:{free_port()}", "-p", "x.pid", "-L3", cwd=tmp_path)
+        assert second.returncode == 1
+        assert second.stderr == (
+            f"mediaproxy: pidfile {tmp_path}/x.pid belongs to running process {daemon.process.pid}; "
+            "give each instance its own\n"
+        )
+        assert (tmp_path / "x.pid").read_text() == f"{daemon.process.pid}\n"
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_start_without_enough_descriptors_says_so_and_ends(tmp_path: Path, background: bool) -> None:
+    options = ["-p", "x.pid", f"--log-file={tmp_path}/x.log"] if background else ["-f"]
+    script = f'ulimit -n 9; exec {PROGRAM} run -i 127.0.0.2 -n 127.0.0.1:{free_port()} "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *options],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "MEDIAPROXY_CONFIG_FILE": "none"},
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("mediaproxy: ")
+    assert "Too many open files" in last
+    assert not (tmp_path / "x.pid").exists()
+
+
+def test_unread_log_pipe_does_not_stop_the_daemon(tmp_path: Path) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [str(PROGRAM), "run", "-i", "127.0.0.2", "-n", f"127.0.0.1:{port}", "-f"],
+        stderr=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "MEDIAPROXY_CONFIG_FILE": "none"},
+    )
+    try:
+        wait_until(lambda: is_up(port), TIMEOUT, "answer to a ping")
+        for number in range(500):  # several lines each: more than 64 KiB
+            assert ask(port, command="offer", call_id=f"{number}-{'x' * 200}", from_tag="a", sdp=SDP) is not None
+        assert is_up(port)
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_log_level_changes_by_signal(tmp_path: Path) -> None:
     with running(tmp_path, "-i", "127.0.0.2", "-f", "--log-level=notice") as daemon:
         assert ask(daemon.port, command="offer", call_id="c1", from_tag="a", sdp=SDP)

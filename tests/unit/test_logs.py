@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -33,8 +34,9 @@ class Lines:
         self.lines: list[str] = []
         self.reopened = 0
 
-    def write(self, level: LogLevel, line: str, /) -> None:
+    def write(self, level: LogLevel, line: str, /) -> bool:
         self.lines.append(line)
+        return True
 
     def reopen(self) -> None:
         self.reopened += 1
@@ -98,6 +100,32 @@ def test_peer_cannot_forge_a_line(form: LogFormat) -> None:
     assert len(lines.lines) == 1
     assert lines.lines[0].isprintable()
     lines.lines[0].encode()
+
+
+def test_call_id_stays_within_its_brackets() -> None:
+    logger, lines, _ = make()
+    logger.info("x", call_id="a] error [b")
+    assert lines.lines == ["[a\\x5d\\x20error\\x20\\x5bb] info x"]
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_long_facts_are_cut_but_no_traceback(form: LogFormat) -> None:
+    logger, lines, _ = make(form)
+    logger.info("x", call_id="c" * 60_000, what="w" * 60_000)
+    assert 512 < len(lines.lines[0]) < 700
+    assert lines.lines[0].count("\N{HORIZONTAL ELLIPSIS}") == 2
+    logger.error("x", traceback="t" * 5000)
+    assert "t" * 5000 in lines.lines[1]
+
+
+@pytest.mark.parametrize(
+    ("character", "escaped"),
+    [("\n", "\\n"), ("\x1b", "\\x1b"), ("\x85", "\\x85"), ("\u2028", "\\u2028"), ("\U000e0001", "\\U000e0001")],
+)
+def test_unprintable_characters_are_written_as_python_does(character: str, escaped: str) -> None:
+    logger, lines, _ = make()
+    logger.info("x", fact=character)
+    assert lines.lines == [f'[-] info x fact="{escaped}"']
 
 
 def test_traceback_is_indented() -> None:
@@ -179,7 +207,9 @@ def test_file_that_cannot_be_opened_anew_stays(tmp_path: Path) -> None:
     folder.mkdir()
     destination = FileDestination(folder / "m.log")
     folder.rename(tmp_path / "moved")
-    destination.reopen()
+    with pytest.raises(FileNotFoundError) as raised:
+        destination.reopen()
+    assert raised.value.filename == str(folder / "m.log")
     destination.write(LogLevel.INFO, "kept")
     destination.close()
     assert (tmp_path / "moved" / "m.log").read_text() == "kept\n"
@@ -193,13 +223,73 @@ def test_syslog_gets_priority_and_line(tmp_path: Path) -> None:
         destination.write(LogLevel.INFO, "[c1] info answer")
         assert daemon.recv(1000) == f"<30>mediaproxy[{os.getpid()}]: [c1] info answer".encode()
     os.unlink(path)
-    destination.write(LogLevel.INFO, "lost")  # the syslog daemon is away: no error
+    assert not destination.write(LogLevel.INFO, "lost")  # the syslog daemon is away: no error
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(path)
-        destination.reopen()
-        destination.write(LogLevel.ERROR, "back")
+        assert destination.write(LogLevel.ERROR, "back")  # connects anew by itself
         assert daemon.recv(1000).startswith(b"<27>")
     destination.close()
+
+
+def test_syslog_that_is_busy_loses_lines_and_stays_connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(path)
+        destination = SyslogDestination(path)
+
+        def reopen() -> None:
+            raise AssertionError("was connected anew")
+
+        monkeypatch.setattr(destination, "reopen", reopen)
+        sent = 0
+        while destination.write(LogLevel.INFO, "x"):  # nobody reads
+            sent += 1
+        assert sent > 0
+        daemon.recv(1000)
+        assert destination.write(LogLevel.INFO, "x")
+        destination.close()
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_unread_pipe_loses_lines_and_says_how_many(form: LogFormat) -> None:
+    read_end, write_end = os.pipe()
+    try:
+        logger = make_logger(LogSink(StderrDestination(write_end), form=form, timestamps=False))
+        for number in range(2000):  # more than the 64 KiB of a pipe; a write that waits would hang here
+            logger.info("x" * 100, n=number)
+        os.set_blocking(read_end, False)
+        text = ""
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(read_end, 65536):
+                text += part.decode()
+        taken = text.count("\n")
+        assert 0 < taken < 2000
+        logger.info("back")
+        after = os.read(read_end, 65536).decode().splitlines()
+        assert f"{2000 - taken} log lines lost" in after[0]
+        assert "back" in after[1]
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_line_after_one_that_was_cut_begins_a_line() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        destination = StderrDestination(write_end)
+        assert not destination.write(LogLevel.INFO, "x" * 200_000)
+        assert set(os.read(read_end, 200_000)) == {ord("x")}
+        assert destination.write(LogLevel.INFO, "next")
+        assert os.read(read_end, 65536) == b"\nnext\n"
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_fifo_without_a_reader_is_an_error_and_does_not_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="No such device"):
+        FileDestination(tmp_path / "fifo")
 
 
 def test_destination_is_chosen_by_the_settings(tmp_path: Path) -> None:

@@ -91,6 +91,16 @@ def test_check_of_a_good_file_says_so_and_what_has_no_effect(tmp_path: Path) -> 
     assert lines[-1] == f"{path}: ok"
 
 
+@pytest.mark.parametrize(("options", "word"), [([], "note"), (["--port-max=40000"], "warning")])
+def test_check_warns_of_shared_ports_only_if_somebody_chose_them(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], word: str
+) -> None:
+    monkeypatch.setattr(command, "port_range_warning", lambda _: "ports are shared")
+    result = invoke("config", "check", "-i", "127.0.0.1", *options)
+    assert result.exit_code == 0
+    assert f"{word}: ports are shared" in result.stdout.splitlines()
+
+
 def test_show_prints_settings_with_their_sources() -> None:
     result = invoke("config", "show", "--timeout=5", MEDIAPROXY_TOS="184")
     assert result.exit_code == 0

@@ -294,6 +294,9 @@ def test_load_limit_ends_with_1_and_json_is_still_printed(capsys: pytest.Capture
         ["ping", "--dict", 'a={"b":null}'],
         ["ping", "--timeout", "0"],
         ["ping", "--retries", "-1"],
+        ["ping", "--json-key", "a=nonsense"],
+        ["ping", "--json-key", "a=[null]"],
+        ["ping", "--json-key", "a"],
         ["--server"],
     ],
 )
@@ -454,3 +457,58 @@ def test_program_loads_nothing_it_does_not_need() -> None:
         )
     assert done.stdout.startswith("pong from")
     assert done.stderr.split() == []
+
+
+def test_any_json_value_can_be_sent() -> None:
+    with replying({"result": "ok"}) as server:
+        code = run(
+            "send", "x", "--server", server.name, "--json-key", "empty=[]",
+            "--json-key", 'list=[{"a":1},{"b":["c"]},[]]', "--json-key", "none={}",
+            "--json-key", 'text="t=u"', "--json-key", "number=-5",
+        )  # fmt: skip
+    assert code == 0
+    assert decoded(server.received[0]) == {
+        b"command": b"x",
+        b"empty": [],
+        b"list": [{b"a": 1}, {b"b": [b"c"]}, []],
+        b"none": {},
+        b"text": b"t=u",
+        b"number": -5,
+    }
+
+
+@pytest.mark.parametrize("option", ["--server", "-s", "--timeout", "--retries"])
+def test_missing_value_before_the_command_is_named(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(option) == 2
+    assert capsys.readouterr().err == f"ng-control: {option}: its value is missing\n"
+
+
+def test_missing_command_after_options_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--server", "127.0.0.1") == 2
+    assert "which command?" in capsys.readouterr().err
+
+
+def in_shell(script: str, server: NgServer) -> subprocess.CompletedProcess[str]:
+    """Run a script of bash in which ``ng`` is the program that asks the server."""
+    ng = f'ng() {{ {sys.executable} -m mediaproxy.cli.ng_control --server {server.name} "$@"; }}; '
+    return subprocess.run(["bash", "-c", ng + script], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_missing_standard_input_is_a_wrong_command_line() -> None:
+    with replying({"result": "ok"}) as server:
+        done = in_shell("ng offer --sdp - --call-id c --from-tag f <&-", server)
+        assert (done.returncode, done.stderr) == (2, "ng-control: --sdp -: there is no standard input\n")
+        assert server.received == []
+
+
+@pytest.mark.parametrize("command", ["ping", "list", "statistics", "list --json", "list --help"])
+def test_output_that_cannot_be_written_ends_with_5(command: str) -> None:
+    with replying({"calls": ["c1"], "statistics": {"a": 1}, "result": "ok"}) as server:
+        done = in_shell(f"ng {command} >/dev/full", server)
+    assert (done.returncode, done.stderr) == (5, "ng-control: standard output: No space left on device\n")
+
+
+def test_broken_pipe_ends_quietly_with_5() -> None:
+    with replying({"calls": ["c" * 100] * 300, "result": "ok"}) as server:
+        done = in_shell("ng list | true; exit ${PIPESTATUS[0]}", server)
+    assert (done.returncode, done.stderr) == (5, "")

@@ -69,6 +69,11 @@ REFUSED: list[tuple[Kind[Any], str, str]] = [
     (PORT, "0", "out of range"),
     (PORT, "65536", "out of range"),
     (PORT, "1.5", "not a whole number"),
+    (PORT, "3_0", "not a whole number"),
+    (Seconds(), "1_0", "not a number"),
+    (Level(), "0_6", "no log level"),
+    (Listen(), "[::1]", "no port"),
+    (Listen(), "[::1]:", "no port"),
     (TOS, "256", "out of range"),
     (TOS, "-2", "out of range"),
     (Seconds(), "-1", "no length of time"),
@@ -147,7 +152,7 @@ def test_interface_from_a_bad_toml_table_says_why(table: dict[str, object], why:
         InterfaceKind().parse_toml(table)
 
 
-@pytest.mark.parametrize(("value", "why"), [({}, "a table"), ([], "a list"), (True, "true or false")])
+@pytest.mark.parametrize(("value", "why"), [({}, "a table"), ([], "a list"), (True, "a boolean")])
 def test_number_from_another_toml_type_says_so(value: object, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         PORT.parse_toml(value)

@@ -278,3 +278,28 @@ def test_load_file_that_is_not_strict_turns_refusals_into_warnings(tmp_path: Pat
     with pytest.raises(ConfigProblemsError, match="redis"):
         load_module.load_file(path)
     assert len(load_module.load_file(path, strict=False).warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spelling"),
+    [(["--interface="], "--interface"), (["-i", ""], "-i"), (["--allow", " ; "], "--allow"), (["-n", ""], "-n")],
+)
+def test_empty_list_on_the_command_line_is_a_mistake(arguments: list[str], spelling: str) -> None:
+    with pytest.raises(ConfigProblemsError, match=f"command line: {spelling}: is empty; leave it out"):
+        load_configuration(["--config-file=none", *arguments], {})
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("timeout = true", "timeout: true is a boolean, which is not allowed here; expected a number"),
+        ("timeout = [1]", r"timeout: \[1\] is a list, which is not allowed here; expected a number"),
+        ('listen-ng = "[::1]"', r"listen-ng: '\[::1\]' has no port from 1 to 65535 after the brackets; expected"),
+        ('timeout = "1_0"', "timeout: '1_0' is not a number"),
+    ],
+)
+def test_problem_reads_as_a_sentence(tmp_path: Path, line: str, expected: str) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(f"{line}\n")
+    with pytest.raises(ConfigProblemsError, match=expected):
+        load_configuration([f"--config-file={path}"], {})

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from mediaproxy.backends.netlink import HostNetwork, LocalAddress
-from mediaproxy.config import Addresses, ConfigProblemsError, load_configuration, port_range_warning, resolve_addresses
+from mediaproxy.config import (
+    Addresses,
+    ConfigProblemsError,
+    has_default_port_range,
+    load_configuration,
+    port_range_warning,
+    resolve_addresses,
+)
 from mediaproxy.config.resolve import look_up
 from mediaproxy.interfaces import Interface
 from mediaproxy.net import Endpoint
@@ -218,3 +225,11 @@ def test_look_up_of_an_address_or_nothing_needs_no_network() -> None:
     assert look_up("192.0.2.7") == ["192.0.2.7"]
     assert look_up("no.such.name.invalid") == []
     assert look_up("a" * 70 + ".example") == []  # not even a possible name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_default"),
+    [([], True), (["-i", "10.0.0.1"], True), (["-M", "40000"], False), (["-i", "10.0.0.1@30000-40000"], False)],
+)
+def test_port_range_is_the_default_if_nobody_chose_one(arguments: list[str], is_default: bool) -> None:
+    assert has_default_port_range(load_configuration(["--config-file=none", *arguments], {})) is is_default
