@@ -38,27 +38,35 @@ class FakeRelay:
     busy: set[tuple[str, int]] = field(default_factory=set)
     capacity: int = 1_000_000
     transports: dict[TransportHandle, FakeTransport] = field(default_factory=dict)
+    _bound: dict[tuple[str, int], TransportHandle] = field(default_factory=dict)
 
     @property
     def open(self) -> list[FakeTransport]:
-        return [transport for transport in self.transports.values() if not transport.closed]
+        return [self.transports[handle] for handle in self._bound.values()]
+
+    @property
+    def open_handles(self) -> list[TransportHandle]:
+        return list(self._bound.values())
 
     def open_pair(self, address: str, port: int, group: int) -> tuple[TransportHandle, TransportHandle]:
-        if (address, port) in self.busy or any((one.address, one.port) == (address, port) for one in self.open):
+        if (address, port) in self.busy or (address, port) in self._bound:
             raise PortBusyError(f"{address}:{port} is in use")
-        if len(self.open) + 2 > self.capacity:
+        if len(self._bound) + 2 > self.capacity:
             raise RelayError("out of descriptors")
         handles = []
         for number in (port, port + 1):
             handle = TransportHandle(len(self.transports) + 1)
             self.transports[handle] = FakeTransport(address, number)
+            self._bound[address, number] = handle
             handles.append(handle)
         return handles[0], handles[1]
 
     def close(self, handles: Sequence[TransportHandle]) -> None:
         for handle in handles:
-            assert not self.transports[handle].closed, "closed twice"
-            self.transports[handle].closed = True
+            transport = self.transports[handle]
+            assert not transport.closed, "closed twice"
+            transport.closed = True
+            del self._bound[transport.address, transport.port]
 
     def configure(self, configs: Sequence[TransportConfig]) -> None:
         for config in configs:
@@ -79,12 +87,17 @@ class FakeRelay:
             sum(one.packets for one in streams), sum(one.bytes for one in streams), sum(one.errors for one in streams)
         )
 
+    def find(self, address: str, port: int) -> TransportHandle | None:
+        """The open transport on a local address and port, if there is one."""
+        return self._bound.get((address, port))
+
     def handle_at(self, address: str, port: int) -> TransportHandle:
-        """The open transport on a local address and port."""
-        for handle, transport in self.transports.items():
-            if (transport.address, transport.port) == (address, port) and not transport.closed:
-                return handle
-        raise KeyError((address, port))
+        """The open transport on a local address and port.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._bound[address, port]
 
     def receive(self, address: str, port: int, packets: int, last_seen: float, ssrc: int = 0x1234) -> None:
         """Let RTP arrive: G.711 of 20 ms."""

@@ -57,6 +57,7 @@ class Session:
     settings: EngineSettings = field(default_factory=EngineSettings)
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
     relay: FakeRelay = field(default_factory=FakeRelay)
+    control: ControlCounters = field(default_factory=ControlCounters)
     now: float = 1000.0
 
     def __post_init__(self) -> None:
@@ -65,7 +66,7 @@ class Session:
             relay=self.relay,
             settings=self.settings,
             addresses=self.addresses,
-            control=ControlCounters(),
+            control=self.control,
             shuffle=lambda ports: None,
             loop_marker=LOOP_MARKER,
             now=self.now,

@@ -41,6 +41,12 @@ def test_default_of_another_family_comes_from_any_interface() -> None:
     assert Interfaces([PRIVATE, PUBLIC6]).choose(None, AddressFamily.IP6).interface is PUBLIC6
 
 
+def test_default_of_a_family_that_no_interface_has_warns() -> None:
+    choice = Interfaces([PUBLIC4, PRIVATE]).choose(None, AddressFamily.IP6)
+    assert choice.interface is PUBLIC4
+    assert choice.warning == "interface pub has no IPv6 address, using its other family"
+
+
 def test_named_interface_without_the_family_keeps_the_name_and_warns() -> None:
     choice = Interfaces([PUBLIC4, PUBLIC6, PRIVATE]).choose("priv", AddressFamily.IP6)
     assert choice.interface is PRIVATE

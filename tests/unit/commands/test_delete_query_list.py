@@ -84,6 +84,12 @@ def test_delete_of_one_branch_leaves_the_others() -> None:
     assert session.engine.calls == 0
 
 
+def test_delete_by_a_branch_that_nobody_has_goes_by_the_tag() -> None:
+    session, _, _ = established(delete_delay=0.0)
+    session.call("delete", from_tag="a", via_branch="z9")
+    assert session.engine.calls == 0
+
+
 def test_to_tag_is_honoured_with_its_flag_only() -> None:
     session, _, _ = established(delete_delay=0.0)
     flags = frozenset({Flag.TO_TAG})

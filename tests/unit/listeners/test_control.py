@@ -189,7 +189,12 @@ def test_unknown_words_that_are_remembered_are_bounded() -> None:
     bench = Bench()
     for number in range(3000):
         bench.ask(b'{"command":"ping","key%d":1}' % number, b"%d" % number)
-    assert len(bench.events_of(ControlEventKind.UNKNOWN_OPTION)) == 1024
+    named = bench.events_of(ControlEventKind.UNKNOWN_OPTION)
+    assert len(named) == 1025
+    assert [event.facts.get("note") for event in named[-2:]] == [None, "further ones are not named"]
+    bench.ask(b'{"command":"ping","key0":1}', b"later", now=100.0 + 3600)
+    assert bench.events[-1].facts["option"] == "key0"
+    assert len(bench.events_of(ControlEventKind.UNKNOWN_OPTION)) == 1026
 
 
 def test_durations_and_errors_are_counted() -> None:
@@ -206,3 +211,36 @@ def test_request_error_without_a_request_names_the_peer() -> None:
     bench.ask(b"nonsense")
     (event,) = bench.events_of(ControlEventKind.REQUEST_REFUSED)
     assert event.facts == {"peer": "192.0.2.1", "reason": "Invalid NG data format"}
+
+
+def test_refusals_of_one_kind_are_told_ten_times_and_then_once_a_second() -> None:
+    bench = Bench()
+    for number in range(100_000):
+        bench.ask(b"nonsense", b"%d" % number, now=100.0 + number / 20_000)
+    told = bench.events_of(ControlEventKind.REQUEST_REFUSED)
+    assert len(told) == 14
+    assert all("suppressed" not in event.facts for event in told[:10])
+    assert [event.facts["suppressed"] for event in told[10:]] == [19_990, 19_999, 19_999, 19_999]
+    # Another peer, and another reason, are told all the same.
+    bench.ask(b"nonsense", b"x", peer="192.0.2.2", now=105.0)
+    bench.ask(b"{}", b"y", now=105.0)
+    assert len(bench.events_of(ControlEventKind.REQUEST_REFUSED)) == 16
+
+
+def test_long_texts_are_cut_in_the_log() -> None:
+    def answer(request: NgRequest) -> NgReply:
+        raise RequestError("no", request.command)
+
+    bench = Bench(answer)
+    bench.ask(b'{"command":"%b"}' % (b"x" * 50_000))
+    (event,) = bench.events
+    assert event.facts == {"command": "x" * 64, "peer": "192.0.2.1", "reason": "no", "detail": "x" * 1024}
+
+
+def test_bugs_and_oversized_replies_are_bounded_in_the_log_too() -> None:
+    broken, verbose = raising(KeyError("oops")), Bench(lambda _request: {"x": "x" * 65_500, "result": "ok"})
+    for bench in (broken, verbose):
+        for number in range(1000):
+            bench.ask(PING, b"%d" % number)
+        assert len(bench.events) == 10
+    assert broken.counters.internal_errors == verbose.counters.oversized == 1000

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mediaproxy.errors import PayloadError
+from mediaproxy.errors import PayloadError, RequestError
 from mediaproxy.net import AddressFamily
 from mediaproxy.ng import bencode, options
 from mediaproxy.ng.message import Dictionary, NgRequest, NgValue
@@ -13,6 +13,7 @@ from mediaproxy.ng.options import (
     ENDPOINT_LEARNING_WORDS,
     FLAG_WORDS,
     KEYS,
+    MAX_NAME,
     MAX_UNKNOWN,
     REPLACE_WORDS,
     RTCP_MUX_WORDS,
@@ -285,3 +286,24 @@ def test_no_spelling_stands_twice() -> None:
     for words in (FLAG_WORDS, REPLACE_WORDS, RTCP_MUX_WORDS, ENDPOINT_LEARNING_WORDS, DTLS_WORDS):
         spelt = [normalise(spelling.encode()) for word in words for spelling in (word.name, *word.spellings)]
         assert len(spelt) == len(set(spelt))
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [
+        ("call-id", "call_id"),
+        ("from-tag", "from_tag"),
+        ("to-tag", "to_tag"),
+        ("via-branch", "via_branch"),
+        ("label", "label"),
+        ("set-label", "set_label"),
+        ("metadata", "metadata"),
+    ],
+)
+def test_names_are_bounded(key: str, field: str) -> None:
+    assert getattr(parse((key, "x" * MAX_NAME)), field) == "x" * MAX_NAME
+    # Bytes count, not characters; whatever the spelling, the canonical name is told.
+    for spelling in (key, key.replace("-", "_").upper()):
+        with pytest.raises(RequestError, match=f"^{key} is too long$") as caught:
+            parse((spelling, "\u20ac" * 342))
+        assert caught.value.detail == "1026 bytes; at most 1024"
