@@ -71,8 +71,8 @@ soak: ## the long runs of the interop tests at their full figures (needs root)
 	@$(MAKE) --no-print-directory build
 	SOAK_SCALE=1 $(BIN)/pytest --timeout=14400 tests/interop $(ARGS)
 
-fuzz: build ## the mutation and property tests at their full figures
-	FUZZ_SCALE=1 $(BIN)/pytest --timeout=14400 tests/fuzz tests/property $(ARGS)
+fuzz: build ## mutations and random sessions at their full figures (with root also against a running daemon)
+	FUZZ_SCALE=1 $(BIN)/pytest --timeout=14400 tests/fuzz tests/property tests/interop/test_mutations.py $(ARGS)
 
 bench: ## set-up rate, latency, relay throughput, memory, beside Debian's rtpengine (needs root)
 	$(need_root)

@@ -131,8 +131,8 @@ class Lifecycle:
         """Confirm the latches whose window is over; returns when the next window ends."""
         next_window: float | None = None
         for media in call.medias():
-            if media.pair is None:
-                continue
+            if media.pair is None or media.pair.users[-1] is not media:
+                continue  # a shared pair is looked at once, for the media that it serves
             changed = False
             for transport in (media.pair.rtp, media.pair.rtcp):
                 latching = transport.latching

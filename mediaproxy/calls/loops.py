@@ -7,31 +7,74 @@ ten packets would circle for ever at full speed, and keep the call alive.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from mediaproxy.calls.media import Transport
+from mediaproxy.calls.media import PortPair, Transport
 from mediaproxy.calls.sockets import Sockets
+from mediaproxy.datapath import TransportHandle
 from mediaproxy.net import Endpoint
 
-_MAX_HOPS: Final = 16
-"""More passes through one instance than any call makes; a longer way counts as a loop."""
+_MAX_STEPS: Final = 64
+"""Sixteen passes through one instance (each with RTP and RTCP, in and out): a longer way counts as a loop."""
 
 
-def comes_round(sockets: Sockets, sender: Transport, destination: Endpoint) -> bool:
-    """Whether packets that ``sender`` would send to ``destination`` come back to ``sender`` to be sent again."""
+@dataclass(slots=True)
+class Prospect:
+    """What an exchange is about to change: who will send where, and which pairs will be joined.
+
+    Attributes:
+        destinations: of transports, by handle; ``None`` for nowhere.
+        peers: for each transport the transports that what it receives will leave by.
+    """
+
+    destinations: dict[TransportHandle, Endpoint | None] = field(default_factory=dict)
+    peers: dict[TransportHandle, list[Transport]] = field(default_factory=dict)
+
+    def join(self, one: PortPair, other: PortPair) -> None:
+        """Each pair's packets will leave by the other."""
+        for here, there in ((one, other), (other, one)):
+            for transport in (here.rtp, here.rtcp):
+                self.peers[transport.handle] = [there.rtp, there.rtcp]
+
+
+_AS_IT_IS: Final = Prospect()
+
+
+def comes_round(sockets: Sockets, sender: Transport, destination: Endpoint, prospect: Prospect = _AS_IT_IS) -> bool:
+    """Whether packets that ``sender`` would send to ``destination`` come back to ``sender`` to be sent again.
+
+    Args:
+        prospect: what will be, where it differs from what is.
+    """
     pending = [destination]
-    for _ in range(_MAX_HOPS):
-        if not pending:
-            return False
-        found = sockets.owner_at(pending.pop())
-        if found is None:
+    seen: set[Endpoint] = set()
+    while pending:
+        endpoint = pending.pop()
+        entered = sockets.transport_at(endpoint)
+        if entered is None or endpoint in seen:
             continue
-        _, media, _ = found
-        for stream in (media.rtp, media.rtcp):
+        seen.add(endpoint)
+        if len(seen) > _MAX_STEPS:
+            return True
+        for leaving in _peers(sockets, entered, prospect.peers):
+            if leaving.handle == sender.handle:
+                return True
+            onward = prospect.destinations.get(leaving.handle, leaving.latching.destination)
+            if onward is not None:
+                pending.append(onward)
+    return False
+
+
+def _peers(
+    sockets: Sockets, entered: Transport, peers: Mapping[TransportHandle, Iterable[Transport]]
+) -> Iterator[Transport]:
+    if entered.handle in peers:
+        yield from peers[entered.handle]
+        return
+    owner = sockets.owner(entered.handle)
+    if owner is not None:
+        for stream in (owner[1].rtp, owner[1].rtcp):
             for sink in stream.sinks if stream is not None else ():
-                if sink.transport is sender:
-                    return True
-                onward = sink.transport.latching.destination
-                if onward is not None:
-                    pending.append(onward)
-    return bool(pending)
+                yield sink.transport

@@ -12,8 +12,8 @@ from typing import Final
 
 from mediaproxy.calls.addresses import AddressPolicy
 from mediaproxy.calls.call import Call, Dialogue, Party
-from mediaproxy.calls.loops import comes_round
-from mediaproxy.calls.media import Media, PortPair, Signalled
+from mediaproxy.calls.loops import Prospect, comes_round
+from mediaproxy.calls.media import Media, PortPair, Signalled, Transport
 from mediaproxy.calls.outgoing import Exchange, plan_media, write_sdp
 from mediaproxy.calls.sockets import Sockets
 from mediaproxy.datapath import TransportConfig
@@ -97,7 +97,6 @@ class OfferAnswer:
         # What answers nothing that we saw is treated as an offer.
         is_answer = request.command == "answer" and bool(listener.medias)
         signalled = [self._signalled(request, fact) for fact in facts.medias]
-        self._refuse_loops(speaker, signalled)
         warnings = _unsupported(request, facts)
         families = _families(speaker, listener, request, facts, signalled)
         facing_speaker = self._interfaces_for(speaker, request.from_interface, families[0], warnings)
@@ -113,6 +112,7 @@ class OfferAnswer:
                     opened.append((heard, reservation.open_pair(facing_speaker)))
                 if shown.pair is None or not _serves(shown.pair.interface, facing_listener[0]):
                     opened.append((shown, reservation.open_pair(facing_listener)))
+            self._refuse_loops(sections, signalled, opened)
             reservation.commit()
         # From here on nothing fails.
         self._sockets.close_medias(call, [media for media, _ in opened], now)
@@ -145,10 +145,12 @@ class OfferAnswer:
             for (heard, shown), fact in zip(sections, facts.medias, strict=True)
         )
         body = write_sdp(exchange, plans, self.loop_marker)
+        tos = call.tos if is_answer else self._tos(request)
         medias = dialogue.medias()
-        if not is_answer and call.tos != (tos := self._tos(request)):
-            call.tos = tos
-            medias = chain(call.medias(), medias)
+        if len(call.dialogues) > 1 or tos != call.tos:
+            # The TOS is the call's, and a pair that was let go may serve another dialogue's media now.
+            medias = chain(call.medias(), medias if dialogue not in call.dialogues else ())
+        call.tos = tos
         return Outcome(body, [config for media in medias for config in media.configs(call.tos)], warnings)
 
     def _tos(self, request: NgRequest) -> int | None:
@@ -165,13 +167,25 @@ class OfferAnswer:
             warnings.append(choice.warning)
         return self._interfaces.alternatives(choice.interface)
 
-    def _refuse_loops(self, speaker: Party, signalled: list[Signalled]) -> None:
-        for media, said in zip(speaker.medias, signalled, strict=False):
-            if media.pair is None:
+    def _refuse_loops(
+        self, sections: list[tuple[Media, Media]], signalled: list[Signalled], opened: list[tuple[Media, PortPair]]
+    ) -> None:
+        """Check where the packets would go, with all that the SDP asks for done."""
+        pairs = {id(media): pair for media, pair in opened}
+        prospect = Prospect()
+        sending: list[tuple[Transport, Endpoint]] = []
+        for (heard, shown), said in zip(sections, signalled, strict=True):
+            here, there = pairs.get(id(heard), heard.pair), pairs.get(id(shown), shown.pair)
+            if here is None or there is None:
                 continue
-            for transport, endpoint in ((media.pair.rtp, said.rtp), (media.pair.rtcp, said.rtcp)):
-                if endpoint is not None and comes_round(self._sockets, transport, endpoint):
-                    raise RefusedAddressError(endpoint.address, f"port {endpoint.port} there leads back to this call")
+            prospect.join(here, there)
+            for transport, endpoint in ((here.rtp, said.rtp), (here.rtcp, said.rtcp)):
+                prospect.destinations[transport.handle] = endpoint
+                if endpoint is not None:
+                    sending.append((transport, endpoint))
+        for transport, endpoint in sending:
+            if comes_round(self._sockets, transport, endpoint, prospect):
+                raise RefusedAddressError(endpoint.address, f"port {endpoint.port} there leads back to this call")
 
     def _signalled(self, request: NgRequest, fact: MediaFacts) -> Signalled:
         """Where the speaker wants the packets of one section; checks the addresses."""

@@ -28,17 +28,20 @@ class Sockets:
         return Reservation(self, call, now)
 
     def owner(self, handle: TransportHandle) -> tuple[Call, Media, Transport] | None:
-        """Whose transport it is, and which media it serves; ``None`` once it is closed."""
+        """Whose transport it is, and which media it serves; ``None`` once it is closed, and before it serves any."""
         owner = self._owners.get(handle)
-        if owner is None:
+        if owner is None or not owner[1].users:
             return None
         call, pair = owner
         return call, pair.users[-1], pair.rtp if pair.rtp.handle == handle else pair.rtcp
 
-    def owner_at(self, endpoint: Endpoint) -> tuple[Call, Media, Transport] | None:
-        """Whose transport has this local or advertised endpoint; ``None`` if it is none of ours."""
+    def transport_at(self, endpoint: Endpoint) -> Transport | None:
+        """Our transport with this local or advertised endpoint; ``None`` if it is none of ours."""
         handle = self._bound.get((endpoint.address, endpoint.port))
-        return None if handle is None else self.owner(handle)
+        if handle is None:
+            return None
+        pair = self._owners[handle][1]
+        return pair.rtp if pair.rtp.handle == handle else pair.rtcp
 
     def open_pair(self, interfaces: Sequence[Interface], call: Call, now: float) -> PortPair:
         """Take and bind one pair for a call.

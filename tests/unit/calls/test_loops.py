@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from mediaproxy.calls.loops import comes_round
 from mediaproxy.calls.media import Transport
+from mediaproxy.errors import RefusedAddressError
 from mediaproxy.net import Endpoint
 from tests.support.sessions import PUBLIC, Session, audio, media_ports
 
@@ -13,9 +18,9 @@ def own(port: int) -> Endpoint:
 
 
 def transport_at(session: Session, port: int) -> Transport:
-    found = session.engine._sockets.owner_at(own(port))
+    found = session.engine._sockets.transport_at(own(port))
     assert found is not None
-    return found[2]
+    return found
 
 
 def test_foreign_endpoint_does_not_come_round() -> None:
@@ -46,12 +51,33 @@ def test_way_through_another_call_back_to_its_begin_comes_round() -> None:
 
 
 def test_way_of_more_hops_than_any_call_makes_counts_as_one_that_comes_round() -> None:
-    session = Session()
+    session = Session(interfaces=(replace(PUBLIC, port_max=30999),))
     towards = media_ports(session.offer())[0]
-    ends = []
-    for number in range(16):
-        towards = media_ports(session.offer(audio(PUBLIC.address, towards), call_id=f"hop{number}"))[0]
-        ends.append(towards)
-    stranger = transport_at(session, media_ports(session.offer(call_id="stranger"))[0])
-    assert not comes_round(session.engine._sockets, stranger, own(ends[1]))
-    assert comes_round(session.engine._sockets, stranger, own(ends[15]))
+    hops = 0
+    while hops < 16:
+        towards = media_ports(session.offer(audio(PUBLIC.address, towards), call_id=f"hop{hops}"))[0]
+        hops += 1
+    refused = False
+    while hops < 100 and not refused:
+        try:
+            towards = media_ports(session.offer(audio(PUBLIC.address, towards), call_id=f"hop{hops}"))[0]
+        except RefusedAddressError:
+            refused = True
+        hops += 1
+    assert refused
+
+
+def test_sections_that_lead_into_each_other_are_refused_together() -> None:
+    session = Session()
+    video = "m=video {} RTP/AVP 97\r\nc=IN IP4 {}\r\n"
+    one, two = media_ports(session.offer(audio(extra=video.format(9002, "192.0.2.21"))))
+    session.answer(audio("192.0.2.77", 17000, extra=video.format(17002, "192.0.2.77")))
+    with pytest.raises(RefusedAddressError, match="leads back to this call"):
+        session.offer(audio(PUBLIC.address, two, extra=video.format(one, PUBLIC.address)), to_tag="b")
+
+
+def test_guessed_port_that_the_offer_itself_opens_is_refused() -> None:
+    session = Session()
+    with pytest.raises(RefusedAddressError, match="leads back to this call"):
+        session.offer(audio(PUBLIC.address, 30002))
+    assert session.relay.open == []

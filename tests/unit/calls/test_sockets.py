@@ -41,9 +41,9 @@ def test_pair_is_found_by_handle_and_by_local_and_advertised_endpoint() -> None:
     owner = (desk.call, pair.users[0])
     assert desk.sockets.owner(pair.rtp.handle) == (*owner, pair.rtp)
     assert desk.sockets.owner(pair.rtcp.handle) == (*owner, pair.rtcp)
-    assert desk.sockets.owner_at(Endpoint("10.0.0.10", 30000)) == (*owner, pair.rtp)
-    assert desk.sockets.owner_at(Endpoint("203.0.113.10", 30001)) == (*owner, pair.rtcp)
-    assert desk.sockets.owner_at(Endpoint("203.0.113.10", 30002)) is None
+    assert desk.sockets.transport_at(Endpoint("10.0.0.10", 30000)) is pair.rtp
+    assert desk.sockets.transport_at(Endpoint("203.0.113.10", 30001)) is pair.rtcp
+    assert desk.sockets.transport_at(Endpoint("203.0.113.10", 30002)) is None
 
 
 def test_closed_pair_is_nobodys_and_what_it_counted_stays_with_the_call() -> None:
@@ -54,7 +54,7 @@ def test_closed_pair_is_nobodys_and_what_it_counted_stays_with_the_call() -> Non
     desk.relay.transports[handle].rtcp = replace(desk.relay.transports[handle].rtcp, packets=2, errors=1)
     desk.sockets.close_pairs(desk.call, [pair], 2.0)
     assert desk.sockets.owner(pair.rtp.handle) is None
-    assert desk.sockets.owner_at(Endpoint("203.0.113.10", 30000)) is None
+    assert desk.sockets.transport_at(Endpoint("203.0.113.10", 30000)) is None
     assert desk.relay.open == []
     assert (desk.call.closed_rtp.packets, desk.call.closed_rtcp.packets, desk.call.closed_rtcp.errors) == (5, 2, 1)
     assert desk.pools.of(NATTED).free == 3
