@@ -22,7 +22,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def _start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "tests.interop.demo", *arguments],
+        # A shell that runs the tests in the background has them, and all below, ignore SIGINT; a user's demo does not.
+        ["env", "--default-signal=INT", sys.executable, "-u", "-m", "tests.interop.demo", *arguments],
         cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"COLUMNS": "200"},
     )  # fmt: skip
 
