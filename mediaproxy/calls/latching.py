@@ -235,11 +235,11 @@ class Latching:
         self.state = TRANSITIONS[self.state, LatchEvent.SIGNALLED]
 
     def _believe(self, source: Endpoint, rank: Rank, event: LatchEvent) -> bool:
-        changed = source != self.learnt
+        before = self.learnt, self.expected
         self.learnt = source
         self._rank = rank
         self.state = TRANSITIONS[self.state, event]
-        return changed
+        return before != (self.learnt, self.expected)
 
     def _hand_over(self, source: Endpoint) -> bool:
         return self.handover and self._believe(source, Rank.ANY, LatchEvent.SOURCE)

@@ -61,10 +61,17 @@ def comes_round(sockets: Sockets, sender: Transport, destination: Endpoint, pros
         for leaving in _peers(sockets, entered, prospect.peers):
             if leaving.handle == sender.handle:
                 return True
-            onward = prospect.destinations.get(leaving.handle, leaving.latching.destination)
-            if onward is not None:
-                pending.append(onward)
+            pending += _destinations(leaving, prospect)
     return False
+
+
+def _destinations(leaving: Transport, prospect: Prospect) -> list[Endpoint]:
+    """Where a transport sends, or would again: a party on hold resumes, and is sent to where it was learnt."""
+    latching = leaving.latching
+    said = prospect.destinations.get(leaving.handle, latching.signalled)
+    if said is not None and said != latching.signalled:
+        return [said]
+    return [one for one in (latching.learnt, latching.signalled) if one is not None]
 
 
 def _peers(
@@ -74,7 +81,9 @@ def _peers(
         yield from peers[entered.handle]
         return
     owner = sockets.owner(entered.handle)
-    if owner is not None:
-        for stream in (owner[1].rtp, owner[1].rtcp):
+    pair = None if owner is None else owner[1].pair
+    # Whichever of its dialogues a shared pair serves now: that changes with every SDP.
+    for media in pair.users if pair is not None else ():
+        for stream in (media.rtp, media.rtcp):
             for sink in stream.sinks if stream is not None else ():
                 yield sink.transport

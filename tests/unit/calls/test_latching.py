@@ -222,3 +222,11 @@ def test_reopened_window_of_a_silent_port_is_not_claimed_by_an_early_stranger() 
     latch.reopen(131.0)  # the answer
     assert see(latch, SIGNALLED, 131.2)
     assert latch.destination == SIGNALLED
+
+
+def test_source_of_a_sign_of_life_is_expected_once_it_sends_media() -> None:
+    latch = signalled()
+    assert latch.see(ELSEWHERE, 100.1, is_media=False)
+    assert latch.expected is None
+    assert latch.see(ELSEWHERE, 100.2), "the relay has to know"
+    assert latch.expected == ELSEWHERE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mediaproxy.calls.events import CallEvent, EventKind
 from mediaproxy.calls.latching import WINDOW
 from mediaproxy.calls.timeouts import Timeouts
+from mediaproxy.datapath import SourcePolicy
 from mediaproxy.engine import EngineSettings
 from mediaproxy.net import Endpoint
 from mediaproxy.ng.message import NgReply
@@ -139,3 +140,15 @@ def test_second_windows_end_is_waited_for_when_the_first_one_ended() -> None:
     session.pass_time(WINDOW - 1.0)
     assert [event.facts["learnt"] for event in events_of(session, EventKind.LEARNT)] == ["198.51.100.99:5"]
     assert session.engine.next_deadline() == 1001.0 + WINDOW
+
+
+def test_window_of_a_shared_port_ends_for_the_branch_that_it_serves() -> None:
+    session = session_with()
+    towards_b = media_ports(session.offer())[0]
+    session.answer(to_tag="b1", sip_code=200)
+    session.answer(audio("192.0.2.78", 18000), to_tag="b2", sip_code=200)
+    session.see(Endpoint(PUBLIC.address, towards_b), Endpoint("198.51.100.99", 5))
+    session.pass_time(WINDOW)
+    config = session.relay.transports[session.relay.handle_at(PUBLIC.address, towards_b)].config
+    assert config is not None
+    assert config.policy is SourcePolicy.LOCKED

@@ -81,3 +81,29 @@ def test_guessed_port_that_the_offer_itself_opens_is_refused() -> None:
     with pytest.raises(RefusedAddressError, match="leads back to this call"):
         session.offer(audio(PUBLIC.address, 30002))
     assert session.relay.open == []
+
+
+def test_way_through_a_party_on_hold_is_a_way() -> None:
+    session = Session()
+    towards_y = media_ports(session.offer(audio("198.51.100.1"), call_id="y", from_tag="y1"))[0]
+    facing_y1 = media_ports(session.answer(call_id="y", from_tag="y1"))[0]
+    towards_x2 = media_ports(session.offer(call_id="x"))[0]
+    session.answer(audio(PUBLIC.address, facing_y1), call_id="x")
+    # Media of the first call reaches the second one's caller port, which learns to send there.
+    session.see(own(facing_y1), own(towards_x2))
+    session.offer(audio("0.0.0.0"), call_id="y", from_tag="y1", to_tag="b")
+    with pytest.raises(RefusedAddressError, match="leads back to this call"):
+        session.offer(audio(PUBLIC.address, towards_y), call_id="x", to_tag="b")
+
+
+def test_way_through_the_branch_that_a_shared_port_does_not_serve_now_is_a_way() -> None:
+    session = Session()
+    shared = media_ports(session.offer())[0]
+    session.answer(to_tag="b1", sip_code=200)
+    session.answer(audio("192.0.2.78", 18000), to_tag="b2", sip_code=200)
+    towards_y2 = media_ports(session.offer(call_id="y"))[0]
+    session.answer(call_id="y")
+    session.offer(audio(PUBLIC.address, towards_y2), to_tag="b1")
+    session.answer(audio("192.0.2.78", 18000), to_tag="b2")
+    with pytest.raises(RefusedAddressError, match="leads back to this call"):
+        session.offer(audio(PUBLIC.address, shared), call_id="y", to_tag="b")

@@ -171,3 +171,16 @@ def test_reoffer_without_interface_words_goes_by_those_of_the_first() -> None:
     session.answer()
     towards_a = media_ports(session.offer(audio("192.0.2.77", 17000), from_tag="b", to_tag="a"))[0]
     assert session.relay.handle_at(PRIVATE.address, towards_a)
+
+
+def test_branch_that_leaves_a_shared_port_leaves_it_to_the_other_branch() -> None:
+    session = Session()
+    towards_b = media_ports(session.offer())[0]
+    first = media_ports(session.answer(to_tag="b1", sip_code=200))[0]
+    session.answer(audio("192.0.2.78", 18000), to_tag="b2", sip_code=200)
+    assert remote_of(session, towards_b) == Endpoint("192.0.2.78", 18000)
+    session.offer(to_tag="b2", to_interface="priv")
+    assert remote_of(session, towards_b) == Endpoint("192.0.2.77", 17000)
+    config = session.relay.transports[session.relay.handle_at(PUBLIC.address, towards_b)].config
+    assert config is not None
+    assert config.rtp_sinks == (session.relay.handle_at(PUBLIC.address, first),)
