@@ -38,14 +38,7 @@ def _current(context: Context, now: float) -> dict[str, NgReplyValue]:
         "sessionstotal": sessions,
         "transcodedmedia": 0,
     }
-    for path, packets, size, errors in (
-        ("_user", rates.packets, rates.bytes, rates.errors),
-        ("_kernel", 0, 0, 0),
-        ("", rates.packets, rates.bytes, rates.errors),
-    ):
-        report[f"packetrate{path}"] = packets
-        report[f"byterate{path}"] = size
-        report[f"errorrate{path}"] = errors
+    report |= _by_path({"packetrate": rates.packets, "byterate": rates.bytes, "errorrate": rates.errors})
     medias = sum(1 for call in context.table.values() for media in call.medias() if media.pair is not None)
     report |= {"media_userspace": medias, "media_kernel": 0, "media_mixed": 0}
     return report
@@ -65,14 +58,9 @@ def _totals(context: Context, now: float) -> dict[str, NgReplyValue]:
         "regularterminatedsessions": calls.ended[EndReason.DELETED],
         "forcedterminatedsessions": calls.ended[EndReason.SHUTDOWN],
     }
-    for path, packets, size, errors in (
-        ("_user", relayed.packets, relayed.bytes, relayed.errors),
-        ("_kernel", 0, 0, 0),
-        ("", relayed.packets, relayed.bytes, relayed.errors),
-    ):
-        report[f"relayedpackets{path}"] = packets
-        report[f"relayedpacketerrors{path}"] = errors
-        report[f"relayedbytes{path}"] = size
+    report |= _by_path(
+        {"relayedpackets": relayed.packets, "relayedpacketerrors": relayed.errors, "relayedbytes": relayed.bytes}
+    )
     report |= {
         "zerowaystreams": calls.zero_way,
         "onewaystreams": calls.one_way,
@@ -82,6 +70,12 @@ def _totals(context: Context, now: float) -> dict[str, NgReplyValue]:
         "totalcallsduration_stddev": _seconds(calls.duration_deviation),
     }
     return report
+
+
+def _by_path(counts: dict[str, int]) -> dict[str, NgReplyValue]:
+    """Each count as that of user space, that of the kernel (which forwards nothing as yet), and the sum."""
+    paths = (("_user", 1), ("_kernel", 0), ("", 1))
+    return {f"{name}{path}": count * share for path, share in paths for name, count in counts.items()}
 
 
 def _control(context: Context) -> dict[str, NgReplyValue]:
