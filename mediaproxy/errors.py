@@ -31,6 +31,10 @@ class RelayError(MediaProxyError):
     """The relay refused to open or to change a transport."""
 
 
+class OffloadError(MediaProxyError):
+    """A kernel path cannot be had, or no longer answers. Never fails a call: its media stays with the sockets."""
+
+
 class PortBusyError(RelayError):
     """Somebody else has bound this port: the caller takes another one."""
 

@@ -143,6 +143,123 @@ struct mpo_transport_stats {
 	struct mpo_stream_stats rtcp;
 };
 
+/* ---- flows: what the kernel forwards by itself ---- */
+
+/* How many SSRCs the kernel has statistics of, per flow: the most recently heard ones. */
+#define MPO_FLOW_SSRCS_MAX 2
+/* How many payload types with their clock rates a flow may name. */
+#define MPO_FLOW_CLOCK_RATES_MAX 8
+
+/* struct mpo_flow.flags */
+#define MPO_FLOW_STRICT 1	/* other sources than .source: dropped and counted, but for a sample that goes up */
+#define MPO_FLOW_OPAQUE 2	/* no RTP (T.38 UDPTL, BFCP): whatever the source sends is forwarded */
+#define MPO_FLOW_TAP 4		/* copy what is forwarded into the ring buffer */
+#define MPO_FLOW_DROP 8		/* discard what the source sends, counted */
+#define MPO_FLOW_LOCAL 16	/* .target is on this host: rewrite and pass; only what arrives on lo can go that way */
+#define MPO_FLOW_FLAGS 31
+
+/* Why the kernel dropped a packet of a flow: indices of struct mpo_flow_stats.drops. */
+#define MPO_FLOW_DROP_WRONG_SOURCE 0
+#define MPO_FLOW_DROP_BLOCKED 1
+#define MPO_FLOW_DROP_TTL 2		/* TTL or hop limit used up: the packet goes round in a loop */
+#define MPO_FLOW_DROP_FAILED 3		/* the rewrite failed half-way */
+#define MPO_FLOW_DROPS 4
+
+/* Why a packet went up to the socket although its port has a flow: indices of struct mpo_flow_stats.ups. */
+#define MPO_FLOW_UP_NOT_RTP 0		/* STUN, DTLS, ZRTP, a keep-alive, or shorter than an RTP header */
+#define MPO_FLOW_UP_RTCP 1
+#define MPO_FLOW_UP_SOURCE 2		/* another source while anybody may still be learnt, or a sample of strangers */
+#define MPO_FLOW_UP_OPTIONS 3		/* IP options or extension headers */
+#define MPO_FLOW_UP_FRAGMENT 4		/* first fragments; later ones have no port, so nobody knows their flow */
+#define MPO_FLOW_UP_MTU 5		/* too large for its way out */
+#define MPO_FLOW_UP_LOCAL 6		/* MPO_FLOW_LOCAL, but it did not arrive on lo */
+#define MPO_FLOW_UP_FAILED 7		/* a kernel helper refused before anything was changed */
+#define MPO_FLOW_UPS 8
+
+/*
+ * Where packets that arrive at struct mpo_endpoint (the key: relay address and port) from .source go: to .target, from
+ * .sender. Replaced as a whole. A strange sample (MPO_FLOW_STRICT) is at most 4 packets a second.
+ */
+struct mpo_flow {
+	struct mpo_endpoint source;	/* port 0: anybody */
+	struct mpo_endpoint sender;	/* ours */
+	struct mpo_endpoint target;
+	__u32 slot;			/* index of its struct mpo_flow_stats */
+	__u32 generation;		/* of the slot; never 0 */
+	__u32 ifindex;			/* way out, found by whoever installs the flow; 0 with MPO_FLOW_LOCAL */
+	__u32 mtu;			/* of the way out: longer IP packets go up; 0: no limit */
+	__u16 flags;
+	__u8 tos;			/* TOS or traffic class of what leaves, all eight bits */
+	__u8 clock_rate_count;
+	struct mpo_clock_rate clock_rates[MPO_FLOW_CLOCK_RATES_MAX];
+};
+
+#define MPO_FLOW_SET 1
+#define MPO_FLOW_REMOVE 2
+
+/* One change of what is installed, or (MPO_FLOW_SET) one flow that is. */
+struct mpo_flow_change {
+	struct mpo_endpoint local;	/* the key */
+	__u16 operation;
+	__u16 zero;
+	struct mpo_flow flow;		/* MPO_FLOW_REMOVE: only .slot and .generation, of the flow that is meant */
+	__s32 result;			/* out: 0 or -errno */
+};
+
+/* What is needed to go on counting one SSRC, beside what struct mpo_ssrc_stats shows. */
+struct mpo_rtp_source {
+	__s64 highest;		/* extended sequence number; the first packet's has no cycles */
+	__s64 base;		/* the lowest one that is expected; below zero if what preceded a wrap came late */
+	__u64 received;		/* since base, without duplicates */
+	__u64 lost_before;	/* before the last restart of the sequence */
+	__u64 window[2];	/* bit n: highest - n has arrived; what is later than that is a jump (A.1) */
+	__u32 bad_sequence;	/* what would follow the last packet that was far off; > 0xffff: none */
+	__u32 transit;		/* arrival less timestamp of the last packet that had a clock, in its units */
+	__u32 jitter_q4;
+	__u32 clock_rate;	/* of .transit; 0: .transit is not valid */
+	/* The last look-up in the table of clock rates. */
+	__u32 rates_serial;
+	__u32 rate;
+	__u32 epoch;		/* how often the sequence was restarted */
+	__u8 rate_payload_type;
+	__u8 zero[3];
+};
+
+/* All that is known of the RTP received on one transport by one path: what is handed from path to path, and merged. */
+struct mpo_rtp_state {
+	struct mpo_ssrc_stats ssrcs[MPO_SSRCS_MAX];
+	struct mpo_rtp_source sources[MPO_SSRCS_MAX];	/* by the same index */
+};
+
+/*
+ * What one flow has counted, at index .slot of an array that the kernel (or who speaks for it) writes and the daemon
+ * reads. Written before the flow is installed by who owns the slot, by nobody but the kernel while it is.
+ */
+struct mpo_flow_stats {
+	__u32 generation;	/* of the flow that counts here, or counted here last */
+	__u32 zero;
+	__u64 packets;		/* forwarded */
+	__u64 bytes;		/* of those, UDP payload */
+	__u64 last_seen_ns;	/* CLOCK_MONOTONIC, of the last packet from the accepted source; 0: none yet */
+	__u64 stranger_ns;	/* CLOCK_MONOTONIC, when the last sample of strangers went up */
+	__u64 drops[MPO_FLOW_DROPS];
+	__u64 ups[MPO_FLOW_UPS];
+	struct mpo_ssrc_stats ssrcs[MPO_FLOW_SSRCS_MAX];
+	struct mpo_rtp_source sources[MPO_FLOW_SSRCS_MAX];
+};
+
+/* What precedes each copied packet in the ring buffer; .length bytes of IP packet follow. */
+struct mpo_tap_record {
+	struct mpo_endpoint local;	/* the flow's key */
+	__u32 slot;
+	__u32 generation;
+	__u32 ifindex;			/* where it arrived */
+	__u64 when_ns;			/* CLOCK_MONOTONIC */
+	__u32 length;			/* of the copy */
+	__u32 packet_length;		/* of the packet, before it was cut */
+};
+#define MPO_TAP_LENGTH_MAX 2048
+
 /* What the relay as a whole has done, transports closed since included. */
 struct mpo_relay_totals {
 	__u64 packets;		/* received and sent on to one sink at least */
@@ -171,5 +288,11 @@ _Static_assert(sizeof(struct mpo_ssrc_stats) == 64, "struct mpo_ssrc_stats");
 _Static_assert(sizeof(struct mpo_stream_stats) == 304, "struct mpo_stream_stats");
 _Static_assert(sizeof(struct mpo_transport_stats) == 704, "struct mpo_transport_stats");
 _Static_assert(sizeof(struct mpo_relay_totals) == 96, "struct mpo_relay_totals");
+_Static_assert(sizeof(struct mpo_flow) == 144, "struct mpo_flow");
+_Static_assert(sizeof(struct mpo_flow_change) == 172, "struct mpo_flow_change");
+_Static_assert(sizeof(struct mpo_rtp_source) == 80, "struct mpo_rtp_source");
+_Static_assert(sizeof(struct mpo_rtp_state) == 576, "struct mpo_rtp_state");
+_Static_assert(sizeof(struct mpo_flow_stats) == 424, "struct mpo_flow_stats");
+_Static_assert(sizeof(struct mpo_tap_record) == 48, "struct mpo_tap_record");
 
 #endif

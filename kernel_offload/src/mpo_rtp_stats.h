@@ -7,23 +7,6 @@
 
 #include "mpo_abi.h"
 
-/* What is needed to go on counting one SSRC, beside what struct mpo_ssrc_stats shows. */
-struct mpo_rtp_source {
-	__s64 highest;		/* extended sequence number; the first packet's has no cycles */
-	__s64 base;		/* the lowest one that is expected; below zero if what preceded a wrap came late */
-	__u64 received;		/* since base, without duplicates */
-	__u64 lost_before;	/* before the last restart of the sequence */
-	__u64 window[2];	/* bit n: highest - n has arrived; what is later than that is a jump (A.1) */
-	__u32 bad_sequence;	/* what would follow the last packet that was far off; > 0xffff: none */
-	__u32 transit;		/* arrival less timestamp of the last packet that had a clock, in its units */
-	__u32 jitter_q4;
-	__u32 clock_rate;	/* of .transit; 0: .transit is not valid */
-	/* The last look-up in the table of clock rates. */
-	__u32 rates_serial;
-	__u32 rate;
-	__u8 rate_payload_type;
-};
-
 /* All SSRCs of the RTP stream of a transport; the indices are those of struct mpo_stream_stats.ssrcs. */
 struct mpo_rtp_stream {
 	struct mpo_rtp_source sources[MPO_SSRCS_MAX];

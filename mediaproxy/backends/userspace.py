@@ -16,8 +16,8 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Final
 
-from mediaproxy.backends import helper
-from mediaproxy.backends.helper import functions, memory
+from mediaproxy.backends.helper import relay as helper
+from mediaproxy.backends.helper.relay import functions, memory
 from mediaproxy.datapath import (
     PacketClass,
     RelayTotals,

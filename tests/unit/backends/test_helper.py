@@ -10,7 +10,7 @@ from struct import Struct
 import pytest
 from _mediaproxy_offload import ffi, lib
 
-from mediaproxy.backends import helper
+from mediaproxy.backends.helper import relay as helper
 from mediaproxy.datapath import DropReason, PacketClass, SourceEventKind, SourcePolicy
 
 HELPER_SOURCE = Path(__file__).parents[3] / "kernel_offload"

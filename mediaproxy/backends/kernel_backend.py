@@ -1,0 +1,89 @@
+"""What a kernel backend is to the privileged process that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mediaproxy.datapath.flow import Capabilities
+from mediaproxy.datapath.kernel import DatapathEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device that is up.
+
+    Attributes:
+        loopback: it is ``lo``.
+        ethernet: packets on it begin with an Ethernet header; else (tun, wireguard) with the IP header.
+    """
+
+    index: int
+    name: str
+    mtu: int
+    loopback: bool = False
+    ethernet: bool = True
+
+
+class KernelBackend(Protocol):
+    """One way to let the kernel forward; runs where the privileges are, in one thread.
+
+    Made by a function of its module that raises ``OffloadError`` with the reason, in words for an operator, when this
+    host cannot: it then leaves nothing behind. What is found installed (a daemon died) is taken over.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def stats_fd(self) -> int:
+        """Memory of ``slots`` times ``struct mpo_flow_stats``, to be mapped shared; the backend's own."""
+        ...
+
+    @property
+    def tap_fd(self) -> int:
+        """The BPF ring buffer of copied packets, -1 where there is none; the backend's own."""
+        ...
+
+    @property
+    def watch_fds(self) -> Sequence[int]:
+        """Readable when ``check`` should be called at once."""
+        ...
+
+    def attach(self, links: Sequence[Link]) -> list[DatapathEvent]:
+        """Make these the devices whose arriving packets are looked at: all that are up, each time that this changes.
+
+        Devices that cannot be attached are named in a ``NOTE``, and again only when their number changes.
+        """
+        ...
+
+    def apply(self, records: bytearray) -> None:
+        """Carry out an array of ``struct mpo_flow_change`` in its order, writing the result into each (0, -errno).
+
+        -ENOSPC: full. A failed set leaves nothing at its key.
+        """
+        ...
+
+    def dump(self) -> bytearray:
+        """All installed flows as an array of ``struct mpo_flow_change`` with ``MPO_FLOW_SET``."""
+        ...
+
+    def check(self) -> list[DatapathEvent]:
+        """Called every second and when a watched descriptor is readable: bring counters into the shared memory, see
+        that hooks and tables are there, put back what somebody removed, and say so."""
+        ...
+
+    def leave(self) -> None:
+        """Let go of everything without touching what is in the kernel: it goes on forwarding."""
+        ...
+
+    def remove(self) -> None:
+        """Take everything out of the kernel that this instance has put there. Ends the backend, as ``leave`` does."""
+        ...
