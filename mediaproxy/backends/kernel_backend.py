@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 from mediaproxy.datapath.flow import Capabilities
@@ -26,10 +28,39 @@ class Link:
     ethernet: bool = True
 
 
+class NftForm(Enum):
+    """How the nft backend writes its rules."""
+
+    READABLE = "readable"
+    """`nft` can print and reload them."""
+    FAST = "fast"
+    """One look-up per packet, which `nft` cannot print: a saved ruleset lacks it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """What every backend is made from.
+
+    Attributes:
+        instance: part of the name of everything that is put into the kernel.
+        pin_folder: a folder of a mounted bpffs that is this instance's own; ``None`` if there is none: then flows end
+            with the process.
+        slots: how many flows there can be, those removed within the last second included.
+        nft_owner: set the table flags owner and persist (kernel 6.9).
+    """
+
+    instance: str
+    pin_folder: Path | None
+    slots: int
+    nft_form: NftForm = NftForm.READABLE
+    nft_owner: bool = False
+
+
 class KernelBackend(Protocol):
     """One way to let the kernel forward; runs where the privileges are, in one thread.
 
-    Made by a function of its module that raises ``OffloadError`` with the reason, in words for an operator, when this
+    Made by ``open_tc``, ``open_xdp`` (``backends.bpf``), ``open_nft`` (``backends.nft``) or ``open_iptables``
+    (``backends.iptables``), functions of a ``BackendSettings`` that raise ``OffloadError`` with the reason, in words for an operator, when this
     host cannot: it then leaves nothing behind. What is found installed (a daemon died) is taken over.
     """
 
