@@ -37,7 +37,9 @@ from mediaproxy.config import (
     port_range_warning,
     resolve_addresses,
 )
-from mediaproxy.datapath.relay import SourceEvent
+from mediaproxy.datapath.kernel import DatapathEventKind
+from mediaproxy.datapath.offload import OffloadingRelay
+from mediaproxy.datapath.relay import Relay, SourceEvent
 from mediaproxy.engine import Engine, EngineSettings
 from mediaproxy.errors import MediaProxyError
 from mediaproxy.interfaces import Interface, Interfaces
@@ -87,7 +89,15 @@ _EVENT_LEVELS: Final[Mapping[EventKind, LogLevel]] = {
     EventKind.SOURCE_REFUSED: LogLevel.WARNING,
     EventKind.DELETE_SCHEDULED: LogLevel.DEBUG,
     EventKind.CLOSED: LogLevel.INFO,
+    EventKind.PATH: LogLevel.INFO,
+    EventKind.PATH_DETAIL: LogLevel.DEBUG,
+    EventKind.ORPHAN_ENDED: LogLevel.NOTICE,
     EventKind.WARNING: LogLevel.WARNING,
+}
+_DATAPATH_LEVELS: Final[Mapping[DatapathEventKind, LogLevel]] = {
+    DatapathEventKind.LOST: LogLevel.ERROR,
+    DatapathEventKind.RESTORED: LogLevel.NOTICE,
+    DatapathEventKind.NOTE: LogLevel.NOTICE,
 }
 _CONTROL_LEVELS: Final[Mapping[ControlEventKind, LogLevel]] = {
     ControlEventKind.REQUEST_REFUSED: LogLevel.NOTICE,
@@ -172,9 +182,17 @@ def descriptor_warning(limit: int, interfaces: tuple[Interface, ...]) -> str | N
 class Core:
     """The engine with its relay, as the loop turns it: every entry point ends with ``_settle``."""
 
-    def __init__(self, engine: Engine, relay: UserspaceRelay, logger: Logger) -> None:
+    def __init__(
+        self, engine: Engine, sockets: UserspaceRelay, offloading: OffloadingRelay | None, logger: Logger
+    ) -> None:
+        """Args:
+        sockets: whose reports are taken.
+        offloading: the same relay with a kernel path, if there is one.
+        """
         self._engine = engine
-        self._relay = relay
+        self._sockets = sockets
+        self._relay: Relay = sockets if offloading is None else offloading
+        self._offloading = offloading
         self._logger = logger
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -199,7 +217,7 @@ class Core:
         now = time.monotonic()
         try:
             try:
-                for report in self._relay.take_events():
+                for report in self._sockets.take_events():
                     self._on_report(report, now)
             finally:
                 self._settle(now)
@@ -211,6 +229,19 @@ class Core:
             self._engine.source_seen(report, now)
         except Exception:  # noqa: BLE001  # the boundary of a report: the others are not to blame
             self._fail("report of the relay")
+
+    def on_datapath(self) -> None:
+        """The kernel path has something to tell."""
+        now = time.monotonic()
+        try:
+            try:
+                if self._offloading is not None:
+                    for event in self._offloading.take_datapath_events():
+                        self._logger.log(_DATAPATH_LEVELS[event.kind], event.kind.value, {"what": event.text})
+            finally:
+                self._settle(now)
+        except Exception:  # noqa: BLE001  # the boundary of what the kernel path reports
+            self._fail("events of the kernel path")
 
     def on_timer(self) -> None:
         """The next deadline has come."""
@@ -240,9 +271,15 @@ class Core:
         changes = self._engine.take_config_changes()
         if changes:
             self._relay.configure(changes)
+        deadlines = [self._engine.next_deadline()]
+        if self._offloading is not None:
+            self._offloading.settle(now)
+            for change in self._offloading.take_changes():
+                self._engine.path_changed(change)
+            deadlines.append(self._offloading.next_deadline())
         for event in self._engine.take_events():
             self._log_event(event)
-        deadline = self._engine.next_deadline()
+        deadline = min((when for when in deadlines if when is not None), default=None)
         # A timer that comes too early costs one look; moving it with each request would cost more.
         if deadline is not None and deadline < self._timer_at:
             deadline = max(deadline, self._not_before)
@@ -324,7 +361,7 @@ class Daemon:
                 now=time.monotonic(),
                 wall_offset=time.time() - time.monotonic(),
             )
-            core = Core(engine, relay, self._logger)
+            core = Core(engine, relay, None, self._logger)
             self._handle_signals(loop)
             loop.add_reader(relay.event_fd, core.on_reports)
             try:

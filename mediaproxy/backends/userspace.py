@@ -19,6 +19,8 @@ from typing import Final
 from mediaproxy.backends.helper import relay as helper
 from mediaproxy.backends.helper.relay import functions, memory
 from mediaproxy.datapath import (
+    FlowReason,
+    KernelReport,
     PacketClass,
     RelayTotals,
     SourceEvent,
@@ -28,6 +30,7 @@ from mediaproxy.datapath import (
     TransportConfig,
     TransportCounters,
     TransportHandle,
+    Verdict,
 )
 from mediaproxy.errors import PortBusyError, RelayError
 from mediaproxy.net import Endpoint
@@ -44,6 +47,7 @@ _STATS_WORDS: Final = helper.STATS_SIZE // 8
 _SLOT: Final = 0xFFFFFFFF
 _REPORTS: Final = slice(7, 10)
 """Where ``struct mpo_relay_totals`` has reports, reports_suppressed and ring_overflows."""
+_NO_KERNEL: Final = Verdict(FlowReason.NO_BACKEND)
 _NO_STREAM: Final = StreamCounters(0, 0, 0, 0, 0, None, ())
 _NO_COUNTERS: Final = TransportCounters(_NO_STREAM, _NO_STREAM, (0,) * helper.DROP_REASONS, 0)
 
@@ -246,6 +250,14 @@ class UserspaceRelay:
         """See ``datapath.Relay``. A packet is an error when it was sent on to no sink at all."""
         totals = self._read_totals()
         return RelayTotals(*totals[:3], *totals[_REPORTS])
+
+    def path(self, _handle: TransportHandle) -> Verdict | None:
+        """See ``datapath.Relay``: never the kernel."""
+        return _NO_KERNEL
+
+    def kernel(self) -> KernelReport:
+        """See ``datapath.Relay``."""
+        return KernelReport()
 
     def activity(self) -> RelayActivity:
         """Sums over all workers, from memory."""

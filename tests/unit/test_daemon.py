@@ -136,7 +136,7 @@ class Bench:
         self.log = Lines()
         self.loop = NotedTimers()
         logger = make_logger(LogSink(self.log, LogLevel.INFO, timestamps=False))
-        self.core = Core(self.engine, self.relay, logger)  # type: ignore[arg-type]  # scripted
+        self.core = Core(self.engine, self.relay, None, logger)  # type: ignore[arg-type]  # scripted
         self.core.handle(NgRequest("first"), self.now)  # the first one looks at the wall clock
         self.steps.clear()
 

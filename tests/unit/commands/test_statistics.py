@@ -21,7 +21,7 @@ def test_idle_proxy_has_nothing_but_its_uptime() -> None:
     session = Session()
     session.now += 3.9
     report = statistics(session)
-    groups = ["currentstatistics", "totalstatistics", "controlstatistics", "interfaces", "relay"]
+    groups = ["currentstatistics", "totalstatistics", "controlstatistics", "interfaces", "relay", "kernelpath"]
     assert list(report) == groups
     assert set(report["currentstatistics"].values()) == {0}
     totals = report["totalstatistics"]
