@@ -129,6 +129,7 @@ class KernelPath:
         self._begin_rests(now)
         self._end_rests(now)
         if self.failure is not None:
+            self._judge_without_kernel()
             return
         self._retry(now)
         self._update(self._plan.take_changed())
@@ -139,12 +140,12 @@ class KernelPath:
 
     def next_deadline(self) -> float | None:
         """When ``settle`` wants to be called next."""
-        times = [self._watch.next_look()]
-        if self._resting:
-            times.append(self._resting[0][0])
-        if self._retries:
-            times.append(self._retries[0][0])
-        return min((time for time in times if time is not None), default=None)
+        times = [self._resting[0][0]] if self._resting else []
+        if self.failure is None:
+            look = self._watch.next_look()
+            times += [] if look is None else [look]
+            times += [self._retries[0][0]] if self._retries else []
+        return min(times, default=None)
 
     def take_datapath_events(self) -> list[DatapathEvent]:
         """What happened to the kernel path as a whole; ``settle`` afterwards."""
@@ -449,6 +450,12 @@ class KernelPath:
         self._remove(tracks)
         for track, (_, finding) in zip(tracks, stuck, strict=True):
             self._refuse(track, Verdict(_FINDINGS[finding]))
+
+    def _judge_without_kernel(self) -> None:
+        for handle in self._plan.take_changed():
+            planned = self._plan.flow(handle)
+            without = Verdict(FlowReason.NO_BACKEND, self.failure or "")
+            self._judge(self._tracks[handle], planned if isinstance(planned, Verdict) else without)
 
     def _lose(self, verdict: Verdict) -> None:
         """All flows are gone though nobody here removed them."""
