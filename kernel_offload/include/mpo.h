@@ -88,7 +88,8 @@ int mpo_relay_thread_ids(const struct mpo_relay *relay, __u32 *ids, __u32 capaci
 /*
  * One stream on several paths (src/mpo_rtp_handover.h). A state of zeroes is one of a path that has heard nothing.
  *
- * seed: *into goes on where @from has come to; it takes over no packets. merge: *into is then of both paths; each packet
+ * seed: *into goes on where @from has come to; it takes over no packets. @from may be one path or the sum of several; of
+ * the sum, *into knows what was received of all. merge: *into is then of both paths; each packet
  * was counted by exactly one of them. count: one RTP packet of @length bytes, 12 at least, that arrived at @now
  * (nanoseconds, CLOCK_MONOTONIC, not 0), by the clocks of RFC 3551.
  */
