@@ -249,6 +249,13 @@ struct mpo_flow_stats {
 	struct mpo_rtp_source sources[MPO_FLOW_SSRCS_MAX];
 };
 
+/* Sums over the statistics of flows. */
+struct mpo_flow_totals {
+	__u64 packets;
+	__u64 bytes;
+	__u64 drops;
+};
+
 /* What precedes each copied packet in the ring buffer; .length bytes of IP packet follow. */
 struct mpo_tap_record {
 	struct mpo_endpoint local;	/* the flow's key */
@@ -294,6 +301,7 @@ _Static_assert(sizeof(struct mpo_flow_change) == 172, "struct mpo_flow_change");
 _Static_assert(sizeof(struct mpo_rtp_source) == 88, "struct mpo_rtp_source");
 _Static_assert(sizeof(struct mpo_rtp_state) == 608, "struct mpo_rtp_state");
 _Static_assert(sizeof(struct mpo_flow_stats) == 440, "struct mpo_flow_stats");
+_Static_assert(sizeof(struct mpo_flow_totals) == 24, "struct mpo_flow_totals");
 _Static_assert(sizeof(struct mpo_tap_record) == 48, "struct mpo_tap_record");
 
 #endif

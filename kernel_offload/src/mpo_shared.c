@@ -27,13 +27,13 @@ void mpo_shared_put(void *record, const void *from, size_t length)
 		mpo_put(&words[i], source[i]);
 }
 
-static void copy_words(const struct mpo_shared_part *part)
+void mpo_shared_snap(void *to, const void *from, size_t length)
 {
-	const shared_word *source = part->from;
-	shared_word *words = part->to;
+	const shared_word *source = from;
+	shared_word *words = to;
 	size_t i;
 
-	for (i = 0; i < part->length / sizeof(*words); i++)
+	for (i = 0; i < length / sizeof(*words); i++)
 		words[i] = __atomic_load_n(&source[i], __ATOMIC_ACQUIRE);
 }
 
@@ -46,7 +46,7 @@ void mpo_shared_copy_parts(const struct mpo_shared_part *parts, unsigned int cou
 		before = __atomic_load_n(version, __ATOMIC_ACQUIRE);
 		if ((before & 1) == 0) {
 			for (i = 0; i < count; i++)
-				copy_words(&parts[i]);
+				mpo_shared_snap(parts[i].to, parts[i].from, parts[i].length);
 			if (__atomic_load_n(version, __ATOMIC_RELAXED) == before)
 				return;
 		}

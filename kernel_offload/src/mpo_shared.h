@@ -39,6 +39,9 @@ void mpo_shared_zero(void *record, size_t length);
 /* Overwrite a record of a multiple of eight bytes, as its writer. */
 void mpo_shared_put(void *record, const void *from, size_t length);
 
+/* Copy a record of a multiple of eight bytes word by word, whoever is writing it. */
+void mpo_shared_snap(void *to, const void *from, size_t length);
+
 /*
  * Copy a record of a multiple of eight bytes that others may be writing; *version is within it. Waits, yielding the
  * processor, while a writer is at work: a writer needs a microsecond.

@@ -10,8 +10,8 @@ int main(void)
 		void (*run)(void);
 	} tests[] = {
 		{ "classify", test_classify }, { "rtp_stats", test_rtp_stats }, { "rtp_handover", test_rtp_handover },
-		{ "events", test_events },     { "grace", test_grace },         { "slots", test_slots },
-		{ "shared", test_shared },     { "relay", test_relay },
+		{ "flow_stats", test_flow_stats }, { "events", test_events }, { "grace", test_grace },
+		{ "slots", test_slots },       { "shared", test_shared },       { "relay", test_relay },
 	};
 	unsigned int before, i;
 
