@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from mediaproxy.backends.flow_records import pack_changes, unpack_changes
+from mediaproxy.backends.flow_records import CHANGE, pack_changes, unpack_changes
 from mediaproxy.datapath.flow import Capabilities, FlowReason, InstalledFlow, Slot
 from mediaproxy.datapath.kernel import (
     DatapathEvent,
@@ -23,7 +24,6 @@ from mediaproxy.datapath.kernel import (
 from mediaproxy.errors import OffloadError
 from mediaproxy.privileged.settings import PrivilegedSettings, Started, read_json, write_json
 from mediaproxy.privileged.wire import (
-    CHANGE,
     MAX_FRAME,
     MAX_RECORDS,
     Frame,
@@ -175,19 +175,12 @@ class Channel:
         if self.failure:
             return
         self.failure = reason
-        try:
+        with contextlib.suppress(OSError):
             # Should it live: what it has installed would be in the way of the sockets.
             self._socket.send(pack_frame(Frame(Kind.REMOVE_ALL)), socket.MSG_DONTWAIT)
-        except OSError:
-            pass
-        # Stays open until ``close``, so that a loop that watches it does not watch another file of its number.
-        self._shut()
-
-    def _shut(self) -> None:
-        try:
+        # It stays open until ``close``, so that a loop that watches it does not watch another file of its number.
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def close(self) -> None:
         """Close the socket; the privileged process then ends."""
@@ -244,8 +237,13 @@ class RemoteDatapath:
         return self._started.slots
 
     def fileno(self) -> int:
-        """Readable when there are events."""
+        """Readable when there are events, and for good once ``has_failed``: nobody must wait for it then."""
         return self._channel.fileno()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is of no use any more; ``take_events`` says why, once."""
+        return bool(self._channel.failure)
 
     def apply(self, sets: Sequence[InstalledFlow], removals: Sequence[InstalledFlow]) -> list[Refusal]:
         """See ``Datapath.apply``."""

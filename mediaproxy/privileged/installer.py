@@ -199,11 +199,11 @@ def split(records: bytes | bytearray) -> Iterator[bytes]:
         yield bytes(records[at : at + CHANGE.size])
 
 
-def _with_way(record: bytes, way: WayOut) -> bytearray:
+def _with_way(record: bytes, way: WayOut) -> bytes:
     changed = bytearray(record)
     flags = _WAY.unpack_from(record, _WAY_OFFSET)[2]
     _WAY.pack_into(changed, _WAY_OFFSET, way.ifindex, way.mtu, (flags & ~LOCAL) | (way.local * LOCAL))
-    return changed
+    return bytes(changed)
 
 
 def _removal(record: bytes) -> bytes:

@@ -1,9 +1,9 @@
 """What the privileged process does from its start to its end.
 
-It is two: a *server* that talks to the daemon, with no more rights than its backend needs, and a *keeper* that talks to
-nobody, waits for the server's end, and cleans up. A daemon that is killed takes the server with it, and everything stays
-in the kernel. A server that dies by itself does not: the keeper takes out of the kernel what nobody could change any
-more, so that the daemon's sockets get all packets.
+It is two: a *server* that talks to the daemon, with no more rights than its backend needs, and a *keeper* that talks
+to nobody, waits for the server's end, and cleans up. A daemon that is killed takes the server with it, and everything
+stays in the kernel. A server that dies by itself does not: the keeper takes out of the kernel what nobody could change
+any more, so that the daemon's sockets get all packets.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ is just one.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import grp
 import os
@@ -177,10 +178,8 @@ def _prctl(option: int, argument: int) -> None:
 
 def lift_memory_lock_limit() -> None:
     """Before Linux 5.11 BPF maps count as locked memory; where the limit cannot be lifted they must fit."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except (OSError, ValueError):
-        pass
 
 
 def enter_new_network() -> None:

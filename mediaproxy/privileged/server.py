@@ -1,6 +1,7 @@
 """The privileged process's loop: requests of the daemon, news of the network, and the backend's own needs.
 
-One thread. It ends when the daemon has asked it to remove all, or is gone: then everything stays and goes on forwarding.
+One thread. It ends when the daemon has asked it to remove all, or is gone: then everything stays and goes on
+forwarding.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final, Protocol
 
+from mediaproxy.backends.flow_records import CHANGE
 from mediaproxy.backends.kernel_backend import KernelBackend
 from mediaproxy.datapath.kernel import DatapathEvent, DatapathEventKind
 from mediaproxy.errors import OffloadError
 from mediaproxy.privileged.installer import Installer, describe_refused
 from mediaproxy.privileged.links import HostLinks
 from mediaproxy.privileged.wire import (
-    CHANGE,
     MAX_FRAME,
     MAX_RECORDS,
     MAX_TEXT,
