@@ -39,8 +39,9 @@ from mediaproxy.config import (
     resolve_addresses,
 )
 from mediaproxy.datapath.kernel import DatapathEventKind
+from mediaproxy.datapath.kernel_path import KernelPath
 from mediaproxy.datapath.offload import OffloadingRelay
-from mediaproxy.datapath.relay import Relay, SourceEvent
+from mediaproxy.datapath.relay import KernelReport, Relay, SourceEvent
 from mediaproxy.engine import Engine, EngineSettings
 from mediaproxy.errors import MediaProxyError
 from mediaproxy.interfaces import Interface, Interfaces
@@ -304,6 +305,8 @@ class Core:
             self._offloading.settle(now)
             for change in self._offloading.take_changes():
                 self._engine.path_changed(change)
+            if self._offloading.has_events:
+                asyncio.get_running_loop().call_soon(self.on_datapath)
             deadlines.append(self._offloading.next_deadline())
         for event in self._engine.take_events():
             self._log_event(event)
@@ -372,12 +375,13 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         interfaces = self._addresses.interfaces
-        with UserspaceRelay(relay_workers(self._settings), relay_capacity(interfaces)) as relay:
-            # Here the relay is put into the one that also uses ``self._kernel.datapath`` (unless that is None).
+        with UserspaceRelay(relay_workers(self._settings), relay_capacity(interfaces)) as sockets:
+            offloading = self._offload(sockets)
             counters = ControlCounters()
             engine = Engine(
                 interfaces=Interfaces(interfaces),
-                relay=relay,
+                relay=sockets if offloading is None else offloading,
+                orphans=offloading,
                 settings=engine_settings(self._settings),
                 addresses=AddressPolicy(
                     self._settings.media_allow,
@@ -392,17 +396,17 @@ class Daemon:
                 now=time.monotonic(),
                 wall_offset=time.time() - time.monotonic(),
             )
-            core = Core(engine, relay, None, self._logger)
+            core = Core(engine, sockets, offloading, self._logger)
             self._handle_signals(loop)
-            loop.add_reader(relay.event_fd, core.on_reports)
-            self._watch_kernel(loop)
+            loop.add_reader(sockets.event_fd, core.on_reports)
+            self._watch_kernel(loop, core)
             try:
                 with self._listeners(ControlDispatcher(core, ReplyCache(), counters, core.log_control), core):
                     on_ready()
                     await self._stop.wait()
             finally:
                 self._unwatch_kernel(loop)
-                loop.remove_reader(relay.event_fd)
+                loop.remove_reader(sockets.event_fd)
                 core.close()
 
     @contextlib.contextmanager
@@ -420,18 +424,26 @@ class Daemon:
                 listener.start(asyncio.get_running_loop())
             yield
 
-    def _watch_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _offload(self, sockets: UserspaceRelay) -> OffloadingRelay | None:
+        """The relay of both paths, if there is a kernel path."""
+        datapath = self._kernel.datapath
+        rejected = tuple((one.backend, one.reason) for one in self._kernel.candidates if not one.works)
+        if datapath is None:
+            sockets.kernel_report = KernelReport(rejected=rejected, failure=self._kernel.reason)
+            return None
+        return OffloadingRelay(sockets, KernelPath(datapath, sockets, secrets.randbits(32)), datapath.name, rejected)
+
+    def _watch_kernel(self, loop: asyncio.AbstractEventLoop, core: Core) -> None:
         if self._kernel.datapath is not None:
-            loop.add_reader(self._kernel.datapath.fileno(), self._on_kernel_events, loop, self._kernel.datapath)
+            loop.add_reader(self._kernel.datapath.fileno(), self._on_datapath, loop, core, self._kernel.datapath)
 
     def _unwatch_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._kernel.datapath is not None:
             loop.remove_reader(self._kernel.datapath.fileno())
 
-    def _on_kernel_events(self, loop: asyncio.AbstractEventLoop, datapath: RemoteDatapath) -> None:
-        for event in datapath.take_events():
-            level = LogLevel.WARNING if event.kind is DatapathEventKind.LOST else LogLevel.NOTICE
-            self._logger.log(level, event.kind.value, {"text": event.text})
+    @staticmethod
+    def _on_datapath(loop: asyncio.AbstractEventLoop, core: Core, datapath: RemoteDatapath) -> None:
+        core.on_datapath()
         if datapath.has_failed:
             loop.remove_reader(datapath.fileno())
 

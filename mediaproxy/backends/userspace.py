@@ -133,6 +133,8 @@ class UserspaceRelay:
             raise RelayError(f"the relay can't start {workers} threads for {capacity} transports: {_why(result)}")
         self._stats = helper.view_stats(self._relay)
         self._running = True
+        self.kernel_report = KernelReport()
+        """Why there is no kernel path beside it, as whoever looked for one found."""
         self._workers = workers
         # Scratch memory for the calls, made once: nothing of it outlives a call.
         self._local = bytearray(helper.ENDPOINT.size)
@@ -257,7 +259,7 @@ class UserspaceRelay:
 
     def kernel(self) -> KernelReport:
         """See ``datapath.Relay``."""
-        return KernelReport()
+        return self.kernel_report
 
     def activity(self) -> RelayActivity:
         """Sums over all workers, from memory."""

@@ -147,8 +147,15 @@ class KernelPath:
             times += [self._retries[0][0]] if self._retries else []
         return min(times, default=None)
 
+    @property
+    def has_events(self) -> bool:
+        """Whether ``take_datapath_events`` should be called now."""
+        return self.failure is None and self._datapath.has_events
+
     def take_datapath_events(self) -> list[DatapathEvent]:
         """What happened to the kernel path as a whole; ``settle`` afterwards."""
+        if self.failure is not None:
+            return []
         try:
             events = self._datapath.take_events()
         except OffloadError as error:

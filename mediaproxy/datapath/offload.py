@@ -58,6 +58,11 @@ class OffloadingRelay:
         """See ``KernelPath.take_changes``."""
         return self._kernel.take_changes()
 
+    @property
+    def has_events(self) -> bool:
+        """See ``KernelPath.has_events``."""
+        return self._kernel.has_events
+
     def take_datapath_events(self) -> list[DatapathEvent]:
         """See ``KernelPath.take_datapath_events``."""
         return self._kernel.take_datapath_events()

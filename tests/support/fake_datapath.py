@@ -87,6 +87,10 @@ class FakeDatapath:
             sum(sum(one.drops) for one in counted),
         )
 
+    @property
+    def has_events(self) -> bool:
+        return bool(self.events)
+
     def take_events(self) -> list[DatapathEvent]:
         self._check()
         events, self.events = self.events, []
