@@ -35,15 +35,30 @@ class MediaProxyProcess:
         namespace: the host that it stands on; ng is on 127.0.0.1:2223 there.
         interfaces: as for ``--interface``: ``NAME/ADDRESS``.
         options: further options.
+        kernel_path: ``--kernel-path``, with names and a run folder of its own; ``None`` for rtpengine's ``--table=-1``,
+            which is user space.
     Raises:
         ProcessFailedError: it did not answer a ping within 15 seconds.
     """
 
     def __init__(
-        self, lab: NetLab, namespace: Namespace, interfaces: Sequence[str], options: Sequence[str] = ()
+        self,
+        lab: NetLab,
+        namespace: Namespace,
+        interfaces: Sequence[str],
+        options: Sequence[str] = (),
+        kernel_path: str | None = None,
     ) -> None:
+        if kernel_path is None:
+            path = ["--table=-1"]
+        else:
+            path = [
+                f"--kernel-path={kernel_path}",
+                f"--run-dir={lab.folder / 'run'}",
+                f"--instance=t{os.getpid()}",
+            ]
         self.command = [
-            *proxy_command(), "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1",
+            *proxy_command(), "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", *path,
             *(f"--interface={interface}" for interface in interfaces), f"--listen-ng=127.0.0.1:{NG_PORT}",
             f"--port-min={PORT_MIN}", f"--port-max={PORT_MAX}", "--delete-delay=0", "--timeout=60", "--num-threads=2",
             *options,
