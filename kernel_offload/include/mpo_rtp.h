@@ -156,7 +156,7 @@ MPO_RTP_INLINE bool mpo_rtp_window_set(__u64 window[2], __u32 behind)
 /* How many sequence numbers there are from the lowest to the highest, those before the last restart left out. */
 MPO_RTP_INLINE __u64 mpo_rtp_range(const struct mpo_rtp_source *source)
 {
-	return (__u64)(source->highest - source->base + 1);
+	return (__u64)source->highest - (__u64)source->base + 1;
 }
 
 /* RFC 3550, A.3; received by any path, as far as known. */
