@@ -31,6 +31,10 @@ _LOCK_STEP: Final = 0.01
 _GET_INFO: Final = 64  # IPT_SO_GET_INFO and IP6T_SO_GET_INFO
 _INFO: Final = Struct("=32s 11I II")
 """``struct ipt_getinfo``: name; hooks; number of entries; size."""
+_NAT: Final = {"DNAT": "to_destination", "SNAT": "to_source"}
+_NAT6_REVISION: Final = 1
+_NAT6_TARGET: Final = Struct("=H29sB I16s16sHH")
+"""``struct xt_entry_target`` (size, name, revision) and ``struct nf_nat_range``."""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -236,10 +240,36 @@ class Table:
             part = made.create_match(wanted.name)
             for key, value in wanted.parameters:
                 setattr(part, key, value)
+        if self.family == socket.AF_INET6 and rule.target in _NAT:
+            made.target = _Nat6(rule)
+            return made
         target = made.create_target(rule.target)
         for key, value in rule.parameters:
             setattr(target, key, value)
         return made
+
+
+class _Nat6:
+    """DNAT or SNAT of IPv6, to one address and port, as python-iptables keeps a target.
+
+    iptables 1.8.9 has all NAT targets in one library, which registers those of the family that loads it first and ends
+    the process when it is asked again: so IPv4's are the library's, and these are written out here.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        address, _, port = dict(rule.parameters)[_NAT[rule.target]].rpartition(":")
+        packed = socket.inet_pton(socket.AF_INET6, address.strip("[]"))
+        name = rule.target.encode("ascii")
+        self.size = _NAT6_TARGET.size
+        self.usersize = self.size
+        # NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED
+        ports = (socket.htons(int(port)),) * 2
+        data = _NAT6_TARGET.pack(self.size, name, _NAT6_REVISION, 1 | 2, packed, packed, *ports)
+        self.target = (ctypes.c_ubyte * self.size).from_buffer_copy(data)
+        self.rule: Any = None
+
+    def final_check(self) -> None:
+        """Everything has been given already."""
 
 
 def _comments(rule: Any) -> list[str]:
