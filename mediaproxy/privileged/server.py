@@ -265,10 +265,13 @@ class Server:
         self._unsent += not self._try_send(frame)
 
     def _try_send(self, frame: Frame) -> bool:
+        self._channel.settimeout(0)
         try:
-            self._channel.send(pack_frame(frame), socket.MSG_DONTWAIT)
+            self._channel.send(pack_frame(frame))
         except OSError:  # full, or gone: then the next read says so
             return False
+        finally:
+            self._channel.settimeout(_ANSWER_TIMEOUT)
         return True
 
 
