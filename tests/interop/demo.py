@@ -2,8 +2,8 @@
 
 A SIPp phone calls another one on a network that it cannot reach; Kamailio takes the call with the example
 configuration; the media (G.711 by SIPp, RTCP by an agent beside it) passes through our proxy. What left each phone's
-network card is compared with what reached the other one, packet by packet, and with the counters of the proxy. Who carried
-the media is not asked of the proxy: the kernel's count of datagrams that reached any socket on the proxy's host says it.
+network card is compared with what reached the other's, packet by packet, and with the proxy's own counters. Who carried
+the media is not asked of the proxy: the kernel's count of datagrams that reached any socket on its host says it.
 """
 
 from __future__ import annotations
