@@ -1,7 +1,7 @@
 """The build backend: setuptools, after cffi and clang have written the C sources that are not in the repository.
 
-``[[tool.setuptools.ext-modules]]`` compiles ``_mediaproxy_offload.c`` and ``_mpo_bpf_object.c`` (the eBPF programs as an
-array) but can't make them. Only what compiles needs them, so only those hooks are wrapped; everything else is
+``[[tool.setuptools.ext-modules]]`` compiles ``_mediaproxy_offload.c`` and ``_mpo_bpf_object.c`` (the eBPF programs, as
+an array) but can't make them. Only what compiles needs them, so only those hooks are wrapped; everything else is
 setuptools' own (PEP 517, "in-tree build backends"). By hand: ``python -m cffi.gen_src read-sources _mediaproxy_offload
 mpo.cdef mpo.csrc _mediaproxy_offload.c`` and ``python kernel_offload/bpf_object.py``.
 """

@@ -42,7 +42,8 @@ struct mpo_bpf;
  * @log takes what the verifier says if it refuses; it is always terminated.
  *
  * *out is the caller's, who ends it with mpo_bpf_close(); untouched on failure, which leaves no new pins behind.
- * -EPERM, -ENOSYS, -EINVAL (no such kernel feature, or the verifier refuses), -ENOMEM, -EACCES.
+ * -EPERM, -ENOSYS, -EINVAL (no such kernel feature, or the verifier refuses), -ENOMEM, -EACCES; -ENOENT, -EXDEV: the
+ * folder is not there, or not on a bpffs.
  */
 int mpo_bpf_open(const char *pin_folder, __u32 slots, __u32 tap_bytes, __u32 xdp, __u32 identity, char *log,
 		 __u32 log_length, struct mpo_bpf **out);

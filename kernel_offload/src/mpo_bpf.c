@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#include <linux/magic.h>
 
 #include "mpo_bpf_private.h"
 
@@ -20,6 +23,16 @@ int mpo_bpf_pin_path(const struct mpo_bpf *bpf, const char *name, char path[PATH
 	int length = snprintf(path, PATH_MAX, "%s/v%d-%s", bpf->folder, MPO_BPF_ABI, name);
 
 	return length < 0 || length >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+/* To pin elsewhere is -EPERM, which would be taken for a lack of rights. */
+static int check_folder(const struct mpo_bpf *bpf)
+{
+	struct statfs about;
+
+	if (statfs(bpf->folder, &about))
+		return -errno;
+	return about.f_type == BPF_FS_MAGIC ? 0 : -EXDEV;
 }
 
 /* Pins and marks of other ABI numbers: nobody could read their flows. What they hold is let go with them. */
@@ -206,7 +219,9 @@ int mpo_bpf_open(const char *pin_folder, __u32 slots, __u32 tap_bytes, __u32 xdp
 	libbpf_set_print(NULL);	/* a library does not write to stderr: what matters is in the result and in @log */
 	if (pin_folder) {
 		memcpy(bpf->folder, pin_folder, strlen(pin_folder) + 1);
-		err = remove_other_versions(bpf);
+		err = check_folder(bpf);
+		if (err == 0)
+			err = remove_other_versions(bpf);
 	}
 	if (err == 0)
 		err = load(bpf, tap_bytes, xdp != 0, log, log_length, reused);

@@ -1,6 +1,6 @@
 """The functions of ``mpo_bpf.h``, typed: eBPF maps, programs, hooks, and the reader of copied packets.
 
-Ownership and errors of each function: ``kernel_offload/include/mpo_bpf.h``. All of them return a count, 0 or ``-errno``.
+Ownership and errors of each function: ``kernel_offload/include/mpo_bpf.h``. All return a count, 0 or ``-errno``.
 """
 
 from __future__ import annotations
