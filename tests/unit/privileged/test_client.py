@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -117,6 +118,14 @@ def test_events_before_an_answer_are_kept(pair: Pair) -> None:
 
 def test_events_are_bounded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pair.channel._events.maxlen == client_module._MAX_EVENTS
+
+
+def test_looking_for_events_never_waits(pair: Pair) -> None:
+    pair.answer(lambda request: [pack_frame(Frame(Kind.DONE, request.serial))])
+    pair.channel.ask(Kind.LOOK)  # which leaves its own patience behind
+    begin = time.monotonic()
+    assert pair.channel.take_events() == []
+    assert time.monotonic() - begin < 1.0  # an answer may take twice that
 
 
 def started_with(pair: Pair, started: Started, *fds: int) -> None:

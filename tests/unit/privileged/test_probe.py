@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import pytest
@@ -136,7 +137,12 @@ def test_child_that_dies_or_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     def err(settings: BackendSettings) -> KernelBackend:
         raise ValueError("oops")
 
+    def crash(settings: BackendSettings) -> KernelBackend:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
     assert try_in_child("tc", die, SETTINGS) == "ended while it was tried"
+    assert try_in_child("tc", crash, SETTINGS) == "crashed while it was tried (signal 9)"
     assert try_in_child("tc", err, SETTINGS) == "cannot be tried: ValueError: oops"
     monkeypatch.setattr(probe, "_TIMEOUT", 0.3)
     assert try_in_child("tc", hang, SETTINGS) == "did not forward a packet within 0.3 s"

@@ -23,6 +23,7 @@ from mediaproxy.datapath.kernel import (
 )
 from mediaproxy.errors import OffloadError
 from mediaproxy.net import Endpoint
+from mediaproxy.privileged import server as server_module
 from mediaproxy.privileged.client import Channel, RemoteDatapath
 from mediaproxy.privileged.fence import Fence
 from mediaproxy.privileged.installer import Installer
@@ -119,7 +120,8 @@ class Bed:
 
 
 @pytest.fixture
-def bed() -> Iterator[Bed]:
+def bed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    monkeypatch.setattr(server_module, "_CHECK_EVERY", 0.05)
     bed = Bed()
     try:
         yield bed
