@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from mediaproxy.backends.flow_records import SET, FlowRecord, pack_record, results
+from mediaproxy.backends.flow_stats import FlowStatsMemory
 from mediaproxy.backends.kernel_backend import BackendSettings, KernelBackend
 from mediaproxy.datapath.flow import Flow, InstalledFlow, Slot
 from mediaproxy.errors import MediaProxyError, OffloadError
@@ -127,6 +128,8 @@ def forward_one(opener: Open, settings: BackendSettings, place: Place) -> str:
         flow = Flow(local=local, source=source, sender=sender, target=target, strict=False)
         mtu = max((link.mtu for link in place.links if link.index == place.ifindex), default=0)
         record = FlowRecord(SET, InstalledFlow(flow, Slot(0, 1)), place.ifindex, mtu, local_peer=place.ifindex == 0)
+        with FlowStatsMemory(backend.stats_fd, backend.slots) as stats:
+            stats.seed(record.installed.slot, None)  # no flow forwards that has nowhere to count
         records = bytearray(pack_record(record))
         backend.apply(records)
         result = results(records)[0]

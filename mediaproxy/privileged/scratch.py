@@ -25,7 +25,8 @@ _FAR: Final = "mpo-far"
 _ETH_P_IP: Final = 0x0800
 _PERMANENT: Final = 0x80  # NUD_PERMANENT
 _UDP: Final = 17
-_FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
+_SYSCTLS: Final = (Path("/proc/sys/net/ipv4/ip_forward"), Path("/proc/sys/net/netfilter/nf_conntrack_acct"))
+"""What a backend may need of a network, and must find here as it would there."""
 
 
 class Place(Protocol):
@@ -90,9 +91,12 @@ def own_network() -> Iterator[OwnNetwork]:
     """
     import pyroute2  # noqa: PLC0415  # takes 0.1 s, which only the privileged process is to pay
 
+    values = [_read(path) for path in _SYSCTLS]
     enter_new_network()
-    with contextlib.suppress(OSError):  # only iptables needs it
-        _FORWARDING.write_text("1\n", encoding="ascii")
+    for path, value in zip(_SYSCTLS, values, strict=True):
+        if value:
+            with contextlib.suppress(OSError):  # read-only in most containers; then it is what it is
+                path.write_text(value, encoding="ascii")
     try:
         with pyroute2.IPRoute() as route:
             near, far, near_mac, far_mac = _build(route)
@@ -102,6 +106,13 @@ def own_network() -> Iterator[OwnNetwork]:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(_ETH_P_IP)) as packets:
         packets.bind((_FAR, _ETH_P_IP))
         yield OwnNetwork(links, near, packets, near_mac, far_mac)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return ""
 
 
 def _build(route: Any) -> tuple[int, int, bytes, bytes]:  # pyroute2 is untyped
