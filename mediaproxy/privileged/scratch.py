@@ -99,10 +99,11 @@ def own_network() -> Iterator[OwnNetwork]:
                 path.write_text(value, encoding="ascii")
     try:
         with pyroute2.IPRoute() as route:
-            near, far, near_mac, far_mac = _build(route)
+            near, near_mac, far_mac = _build(route)
     except pyroute2.NetlinkError as error:
         raise OSError(error.code, str(error)) from error
-    links = tuple(link for link in read_links().links if link.index != far)
+    # The far end too: a veth takes frames of XDP only where its peer has a program as well.
+    links = read_links().links
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(_ETH_P_IP)) as packets:
         packets.bind((_FAR, _ETH_P_IP))
         yield OwnNetwork(links, near, packets, near_mac, far_mac)
@@ -115,7 +116,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _build(route: Any) -> tuple[int, int, bytes, bytes]:  # pyroute2 is untyped
+def _build(route: Any) -> tuple[int, bytes, bytes]:  # pyroute2 is untyped
     route.link("set", index=route.link_lookup(ifname="lo")[0], state="up")
     route.link("add", ifname=_NEAR, kind="veth", peer={"ifname": _FAR})
     near, far = (route.link_lookup(ifname=name)[0] for name in (_NEAR, _FAR))
@@ -125,7 +126,7 @@ def _build(route: Any) -> tuple[int, int, bytes, bytes]:  # pyroute2 is untyped
     route.addr("add", index=near, address=_RELAY, prefixlen=24)
     for address in (_SOURCE, _TARGET):
         route.neigh("add", dst=address, lladdr=macs[1].hex(":"), ifindex=near, state=_PERMANENT)
-    return near, far, macs[0], macs[1]
+    return near, macs[0], macs[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class FakeBackend:
         self.watch_fds: Sequence[int] = ()
         self.installed: dict[Endpoint, FlowRecord] = {}
         self.links: tuple[Link, ...] = ()
+        self.unattached: frozenset[int] = frozenset()
         self.events: list[DatapathEvent] = []
         self.refusals: dict[Endpoint, int] = {}
         self.error: Exception | None = None
