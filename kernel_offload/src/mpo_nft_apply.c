@@ -342,6 +342,7 @@ static void chunk_answer(void *context, __u32 tag, int error, const struct nlmsg
 static int chunk_apply(struct chunk *chunk, __u32 available)
 {
 	struct mpo_nft *nft = chunk->nft;
+	size_t empty;
 	int err = 0;
 
 	chunk->last_count = chunk->last_cursor = chunk->ways_made_count = 0;
@@ -352,6 +353,7 @@ static int chunk_apply(struct chunk *chunk, __u32 available)
 	chunk->general_error = 0;
 	memset(chunk->touched, 0, sizeof(chunk->touched));
 	mpo_nft_begin(&nft->talk);
+	empty = nft->talk.used;
 	for (chunk->count = 0; chunk->count < available && chunk->count < CHUNK;) {
 		err = change_put(chunk, chunk->count++);
 		if (err < 0)
@@ -359,7 +361,8 @@ static int chunk_apply(struct chunk *chunk, __u32 available)
 		if (nft->talk.used > MPO_NFT_BATCH_FULL)
 			break;
 	}
-	err = mpo_nft_commit(&nft->talk, chunk_answer, chunk);
+	if (nft->talk.used > empty)
+		err = mpo_nft_commit(&nft->talk, chunk_answer, chunk);
 	if (err < 0)
 		goto err_undo;
 	return (int)chunk->count;

@@ -122,6 +122,8 @@ static struct map_type map_type_of(const struct mpo_nft_shape *shape, int family
 		type.data_length = 4;
 		type.data_order = ORDER_HOST;
 		if (shape->form == MPO_NFT_FAST) {
+			/* Not a concatenation as nft knows it, which would abort at printing one of another length. */
+			type.key_type = TYPE_INTEGER;
 			type.data_type = TYPE_INTEGER;
 			type.data_length = family == MPO_NFT_IP4 ? sizeof(struct mpo_nft_fast4) :
 								   sizeof(struct mpo_nft_fast6);

@@ -1,7 +1,7 @@
 """The kernel backend ``nft``: flows as elements of a netdev table of our own. No BPF.
 
-What the table looks like: ``kernel_offload/src/mpo_nft_table.h``. Compared with ``tc`` it knows no RTP statistics and no
-change of family, and drops nothing of strangers: these go up to the relay, which drops, counts and reports them.
+What the table looks like: ``kernel_offload/src/mpo_nft_table.h``. Compared with ``tc`` it knows no RTP statistics and
+no change of family, and drops nothing of strangers: these go up to the relay, which drops, counts and reports them.
 
 nftables counts per element. ``check`` brings the counts into the shared memory; what an element has counted when it is
 removed or replaced comes with the kernel's notification, so nothing is lost between two polls.
