@@ -34,7 +34,8 @@ struct mpo_nft_link {
 	__u32 mtu;
 	__u8 loopback;
 	__u8 ethernet;
-	__u8 zero[2];
+	__u8 hooked;	/* out */
+	__u8 zero;
 	char name[16];	/* NUL-terminated */
 };
 
@@ -58,11 +59,11 @@ void mpo_nft_leave(struct mpo_nft *nft);
 int mpo_nft_remove(struct mpo_nft *nft);
 
 /*
- * Make @links the devices that are looked at: hook what is new, unhook what is not named. *unhooked is how many could
- * not be (they vanished meanwhile, or are of a kind that cannot be); the others are. Also puts back what
- * mpo_nft_rebuild() made anew.
+ * Make @links the devices that are looked at: hook what is new, unhook what is not named. Those that cannot be (they
+ * vanished meanwhile, or are of a kind that cannot be) have .hooked 0 afterwards. Also puts back the hooks after
+ * mpo_nft_rebuild().
  */
-int mpo_nft_attach(struct mpo_nft *nft, const struct mpo_nft_link *links, __u32 count, __u32 *unhooked);
+int mpo_nft_attach(struct mpo_nft *nft, struct mpo_nft_link *links, __u32 count);
 
 /*
  * Carry out @count changes in their order, one transaction for up to some hundreds of them, and write 0 or -errno into

@@ -339,7 +339,7 @@ static int hook_put(struct mpo_nft *nft, const char *chain, const struct mpo_nft
 	return err < 0 ? err : mpo_nft_commit(&nft->talk, NULL, NULL);
 }
 
-int mpo_nft_attach(struct mpo_nft *nft, const struct mpo_nft_link *links, __u32 count, __u32 *unhooked)
+int mpo_nft_attach(struct mpo_nft *nft, struct mpo_nft_link *links, __u32 count)
 {
 	bool tagged[HOOKS_MAX], exists[HOOKS_MAX] = { false };
 	struct hooks hooks = { .shape = &nft->shape };
@@ -347,8 +347,10 @@ int mpo_nft_attach(struct mpo_nft *nft, const struct mpo_nft_link *links, __u32 
 	char chain[32];
 	int err;
 
-	*unhooked = count > HOOKS_MAX ? count - HOOKS_MAX : 0;
-	count -= *unhooked;
+	for (i = 0; i < count; i++)
+		links[i].hooked = 0;
+	if (count > HOOKS_MAX)
+		count = HOOKS_MAX;
 	for (i = 0; i < count; i++)
 		ifindexes[i] = links[i].ifindex;
 	err = mpo_nft_route_find_tagged(nft->route_fd, ifindexes, count, tagged);
@@ -383,8 +385,7 @@ int mpo_nft_attach(struct mpo_nft *nft, const struct mpo_nft_link *links, __u32 
 		return err;
 	for (i = 0; i < count; i++) {
 		hook_name(chain, sizeof(chain), links[i].ifindex);
-		if (hook_put(nft, chain, &links[i], exists[i], tagged[i]) < 0)
-			++*unhooked;
+		links[i].hooked = hook_put(nft, chain, &links[i], exists[i], tagged[i]) == 0;
 	}
 	return 0;
 }

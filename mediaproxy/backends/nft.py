@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from mediaproxy.backends.flow_records import CHANGE
@@ -44,7 +44,7 @@ class NftBackend:
         self._slots = min(settings.slots, helper.SLOTS_MAX)
         self._table = f"mediaproxy_{settings.instance}"
         self._links: tuple[Link, ...] = ()
-        self._unhooked = 0
+        self._unattached: tuple[int, ...] = ()
         self._stats = FlowStatsWriter(self._slots)
         try:
             self._mapped = mmap.mmap(self._stats.fd, self._slots * STATS_SIZE)
@@ -93,12 +93,17 @@ class NftBackend:
         """
         self._links = tuple(links)
         wanted = [(link.index, link.mtu, link.loopback, link.ethernet, link.name) for link in links]
-        result, unhooked = helper.attach(self._alive(), wanted)
+        result, unattached = helper.attach(self._alive(), wanted)
         _demand(result, "its devices")
-        before, self._unhooked = self._unhooked, unhooked
-        if unhooked in {0, before}:
+        before, self._unattached = self._unattached, tuple(unattached)
+        if len(unattached) in {0, len(before)}:
             return []
-        return [DatapathEvent(DatapathEventKind.NOTE, f"nft: {unhooked} network devices cannot be hooked")]
+        names = ", ".join(link.name for link in links if link.index in unattached)
+        return [DatapathEvent(DatapathEventKind.NOTE, f"nft: cannot watch {names}")]
+
+    @property
+    def unattached(self) -> Collection[int]:
+        return self._unattached
 
     def apply(self, records: bytearray) -> None:
         """See ``KernelBackend``.

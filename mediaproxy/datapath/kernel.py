@@ -141,6 +141,11 @@ class Datapath(Protocol):
         """Sums over all slots as they stand, flows removed since included. Quick."""
         ...
 
+    @property
+    def has_events(self) -> bool:
+        """Whether ``take_events`` has something already, come in during another call."""
+        ...
+
     def take_events(self) -> list[DatapathEvent]:
         """What happened since the last call."""
         ...
@@ -149,10 +154,10 @@ class Datapath(Protocol):
 class RtpStates(Protocol):
     """The relay's side of ``RtpState``: what the sockets have counted, and sums over paths.
 
-    A stream is handed to the kernel by ``Datapath.seed`` with the sum of all its states, then ``apply``. On the way back
-    the sockets are told (``resume_rtp``) before the flow is removed, so that they take nothing for a restart, and once
-    more after that. The state of a slot that is given up is kept: it counts in the sum. While packets go up beside a
-    flow (MTU, IP options), the sockets want to be told again before the kernel has forwarded 3000 more.
+    A stream is handed to the kernel by ``Datapath.seed`` with the sum of all its states, then ``apply``. On the way
+    back the sockets are told (``resume_rtp``) before the flow is removed, so that they take nothing for a restart, and
+    once more after that. The state of a slot that is given up is kept: it counts in the sum. While packets go up beside
+    a flow (MTU, IP options), the sockets want to be told again before the kernel has forwarded 3000 more.
     """
 
     def rtp_state(self, handle: int) -> RtpState:

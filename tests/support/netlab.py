@@ -108,10 +108,7 @@ class Namespace:
 
         def inside() -> None:
             try:
-                with self.path.open("rb") as handle:
-                    if _libc.setns(handle.fileno(), _CLONE_NEWNET) != 0:
-                        number = ctypes.get_errno()
-                        raise OSError(number, os.strerror(number), str(self.path))
+                enter(self)
                 results.append(function())
             except BaseException as error:  # noqa: BLE001  (carried over to the caller's thread)
                 errors.append(error)
@@ -151,6 +148,18 @@ class Namespace:
         return [int(pid) for pid in _run(["ip", "netns", "pids", self.name]).split()]
 
 
+def enter(namespace: Namespace) -> None:
+    """Put the calling thread, which then should end, into a namespace.
+
+    Raises:
+        OSError: the namespace is gone.
+    """
+    with namespace.path.open("rb") as handle:
+        if _libc.setns(handle.fileno(), _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(namespace.path))
+
+
 def _remove_namespace(name: str) -> None:
     """End what still runs inside (only we put processes there) and delete it, cables included."""
 
@@ -185,9 +194,18 @@ def remove_leftovers() -> list[str]:
     for path in Path(tempfile.gettempdir()).iterdir():
         match = _OWN_FOLDER.match(path.name)
         if match is not None and not is_alive(int(match[1])):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_folder(path)
             removed.append(path.name)
     return removed
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a lab's folder, with the file systems that a killed daemon has left mounted in it."""
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    for mount in mounts:
+        if Path(mount).is_relative_to(folder):
+            subprocess.run(["umount", "--lazy", mount], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class NetLab:
@@ -231,7 +249,7 @@ class NetLab:
             kept = self.folder.rename(self.folder.with_name(self.folder.name.replace("mp-", "mediaproxy-failed-", 1)))
             print(f"the logs are kept in {kept}", file=sys.stderr)
         else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            _remove_folder(self.folder)
 
     def _install_signal_handlers(self) -> None:
         if threading.current_thread() is not threading.main_thread():

@@ -25,8 +25,8 @@ REASON_LENGTH: Final = 160
 FOREIGN: Final = 1
 GONE: Final = 2
 
-LINK: Final = Struct("=IIBBxx16s")
-"""``struct mpo_nft_link``: interface index, MTU, loopback, ethernet, name."""
+LINK: Final = Struct("=IIBBBx16s")
+"""``struct mpo_nft_link``: interface index, MTU, loopback, ethernet, hooked, name."""
 _NAME_LENGTH: Final = 15  # without the NUL at its end
 
 
@@ -38,7 +38,7 @@ class NftFunctions(Protocol):
     ) -> int: ...
     def mpo_nft_leave(self, nft: NftPointer, /) -> None: ...
     def mpo_nft_remove(self, nft: NftPointer, /) -> int: ...
-    def mpo_nft_attach(self, nft: NftPointer, links: Pointer, count: int, unhooked: Pointer, /) -> int: ...
+    def mpo_nft_attach(self, nft: NftPointer, links: Pointer, count: int, /) -> int: ...
     def mpo_nft_apply(self, nft: NftPointer, changes: Pointer, count: int, /) -> int: ...
     def mpo_nft_dump(self, nft: NftPointer, out: Pointer, capacity: int, /) -> int: ...
     def mpo_nft_poll(self, nft: NftPointer, /) -> int: ...
@@ -69,14 +69,13 @@ def open_nft(instance: str, slots: int, form: int, flags: int, stats: SlotsPoint
     return result, text, cast("list[NftPointer]", out)[0]
 
 
-def attach(nft: NftPointer, links: Sequence[tuple[int, int, bool, bool, str]]) -> tuple[int, int]:
-    """Call ``mpo_nft_attach`` with (index, mtu, loopback, ethernet, name); returns its result and how many failed."""
+def attach(nft: NftPointer, links: Sequence[tuple[int, int, bool, bool, str]]) -> tuple[int, list[int]]:
+    """Call ``mpo_nft_attach`` with (index, mtu, loopback, ethernet, name); returns its result and what is not hooked."""
     packed = bytearray().join(
-        [LINK.pack(index, mtu, loop, ether, name.encode()[:_NAME_LENGTH]) for index, mtu, loop, ether, name in links]
+        [LINK.pack(index, mtu, loop, ether, 0, name.encode()[:_NAME_LENGTH]) for index, mtu, loop, ether, name in links]
     )
-    unhooked = memory.new("__u32 *")
-    result = functions.mpo_nft_attach(nft, memory.from_buffer("struct mpo_nft_link[]", packed), len(links), unhooked)
-    return result, cast("list[int]", unhooked)[0]
+    result = functions.mpo_nft_attach(nft, memory.from_buffer("struct mpo_nft_link[]", packed), len(links))
+    return result, [index for index, _, _, _, hooked, _ in LINK.iter_unpack(packed) if not hooked]
 
 
 def changes_pointer(records: bytearray) -> Pointer:
