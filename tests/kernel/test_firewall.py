@@ -13,12 +13,22 @@ import pytest
 from mediaproxy.backends import firewall_proof
 from mediaproxy.backends.firewall import Firewall, FirewallError, FirewallReport, Opening, Proof, describe
 from mediaproxy.backends.firewall_rules import mark_of
-from tests.support import netlab
-from tests.support.flow_lab import V4, V6, Addresses, FlowLab, endpoint_of, flow_lab, received, waiting
+from tests.support.flow_lab import (
+    V4,
+    V6,
+    Addresses,
+    FlowLab,
+    endpoint_of,
+    flow_lab,
+    received,
+    waiting,
+    why_not_iptables,
+)
 from tests.support.namespace_thread import NamespaceThread
 from tests.support.processes import wait_until
 
-pytestmark = pytest.mark.skipif(netlab.why_not() is not None, reason=netlab.why_not() or "")
+WHY_NOT = why_not_iptables()
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 
 FIRST, LAST = 31000, 31099
 MARK = mark_of("test")
@@ -289,6 +299,10 @@ def test_what_is_described_opens_the_host(host: Host, addresses: Addresses) -> N
     script = "\n".join(line.replace(command, f"{command}-nft", 1) for line in lines if line.startswith(f"{command} "))
     host.lab.relay.run("sh", "-ec", script)
     assert host.lets_pass(addresses) == (True, True)
+    pasted = saved(host.lab)
+    host.manage(host.firewall())
+    host.thread.do(host.firewall().withdraw)
+    assert saved(host.lab) == pasted, "what an operator has pasted is the operator's"
     host.lab.relay.run("nft", "flush", "ruleset")
     host.lab.relay.nft("table inet filter {\n chain input {\n type filter hook input priority 0; policy drop;\n }\n"
                        " chain output {\n type filter hook output priority 0; policy drop;\n }\n}\n")  # fmt: skip
