@@ -95,7 +95,7 @@ def run_folder_of(lab: NetLab) -> Path:
 
 
 def offer(daemon: MediaProxyProcess, call_id: str = "c1") -> dict[str, Any]:
-    reply: dict[str, Any] = daemon.ng.request({"command": "offer", "call-id": call_id, "from-tag": "a", "sdp": SDP})
+    reply: dict[str, Any] = daemon.ng.request("offer", call_id=call_id, from_tag="a", sdp=SDP)
     assert reply["result"] == "ok", reply
     return reply
 
