@@ -167,6 +167,7 @@ def test_killed_privileged_process_is_noticed_and_calls_go_on(lab: NetLab) -> No
     daemon.process.wait_log("only a restart of it brings the kernel path back", TIMEOUT)
     offer(daemon, "after")
     wait_until(lambda: not is_bpf_mount(run_folder_of(lab) / "bpf"), TIMEOUT, "the keeper's cleaning up")
+    wait_until(lambda: not run_folder_of(lab).exists(), TIMEOUT, "the keeper's cleaning up")
     assert daemon.process.returncode is None
     before = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     offer(daemon, "later")
@@ -271,6 +272,47 @@ def test_kernel_path_left_behind_is_cleared_by_a_start_without_one(lab: NetLab) 
     offer(again)
 
 
+DROPPING = """table inet host {
+  chain input {
+    type filter hook input priority filter; policy drop;
+    iifname "lo" accept
+  }
+}
+"""
+
+
+def rules_in(lab: NetLab) -> str:
+    return lab["proxy"].run("nft", "list", "ruleset")
+
+
+@pytest.mark.parametrize("kernel_path", ["tc", "userspace"])
+def test_managed_firewall_is_open_while_the_daemon_serves(lab: NetLab, kernel_path: str) -> None:
+    lab["proxy"].nft(DROPPING)
+    before = rules_in(lab)
+    daemon = daemon_in(lab, "--firewall=manage", kernel_path=kernel_path)
+    assert "notice firewall" in daemon.process.log(), daemon.process.log()
+    assert f"{PORTS[0]}-{PORTS[1]}" in rules_in(lab)
+    keeper, server = privileged_of(daemon)
+    kill_pid(server)
+    if kernel_path == "tc":
+        daemon.process.wait_log("only a restart of it brings the kernel path back", TIMEOUT)
+    assert f"{PORTS[0]}-{PORTS[1]}" in rules_in(lab)  # the sockets go on
+    assert daemon.process.stop() == 0
+    assert rules_in(lab) == before
+    assert not run_folder_of(lab).exists()
+
+
+def test_firewall_that_a_dead_daemon_has_opened_is_closed_by_the_next_one(lab: NetLab) -> None:
+    lab["proxy"].nft(DROPPING)
+    before = rules_in(lab)
+    daemon = daemon_in(lab, "--firewall=manage", kernel_path="userspace")
+    kill_pid(daemon.process.pid)
+    daemon.process.wait(TIMEOUT)
+    assert f"{PORTS[0]}-{PORTS[1]}" in rules_in(lab)
+    daemon_in(lab, kernel_path="userspace")
+    assert rules_in(lab) == before
+
+
 # ---- the privileged process alone, as a daemon that was taken over would talk to it ----
 
 
@@ -283,10 +325,13 @@ class Captive:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket = ours
         command = [str(Path(proxy_command()[0]).parent / "python"), "-I", "-m", "mediaproxy.privileged"]
+        their_life, self.life = os.pipe()
         with theirs:
             self.process = subprocess.Popen(
-                lab["proxy"].command(*command, str(theirs.fileno())), pass_fds=(theirs.fileno(),)
+                lab["proxy"].command(*command, str(theirs.fileno()), str(their_life)),
+                pass_fds=(theirs.fileno(), their_life),
             )
+        os.close(their_life)
         self.bugs: list[str] = []
         self.channel = Channel(ours, self.bugs.append)
         relays = (RelayRange(RELAY, *PORTS),)
@@ -294,6 +339,7 @@ class Captive:
             started, fds = start(self.channel, PrivilegedSettings("captive", path, str(self.folder), relays, 128))
         except OffloadError:
             self.channel.close()
+            os.close(self.life)
             self.process.wait(TIMEOUT)
             raise
         self.candidates = started.candidates
@@ -309,6 +355,7 @@ class Captive:
                 self.datapath.remove_all()
             self.datapath.close()
         self.channel.close()
+        os.close(self.life)
         assert self.process.wait(TIMEOUT) == 0
         assert not self.folder.exists()
         assert self.bugs == []
@@ -449,7 +496,9 @@ def test_only_the_first_frame_may_be_settings(lab: NetLab) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [str(Path(proxy_command()[0]).parent / "python"), "-I", "-m", "mediaproxy.privileged"]
     with theirs:
-        process = subprocess.Popen(lab["proxy"].command(*command, str(theirs.fileno())), pass_fds=(theirs.fileno(),))
+        process = subprocess.Popen(
+            lab["proxy"].command(*command, str(theirs.fileno()), "0"), pass_fds=(theirs.fileno(),)
+        )
     with ours:
         ours.send(pack_frame(Frame(Kind.DUMP, 1)))
         assert process.wait(TIMEOUT) == 1
