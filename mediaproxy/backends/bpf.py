@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -149,6 +149,11 @@ class BpfBackend:
     def watch_fds(self) -> Sequence[int]:
         """None: the kernel tells nobody that a filter went; ``check`` looks."""
         return ()
+
+    @property
+    def unattached(self) -> Collection[int]:
+        """See ``KernelBackend``."""
+        return self._refused
 
     def attach(self, links: Sequence[Link]) -> list[DatapathEvent]:
         """See ``KernelBackend``."""

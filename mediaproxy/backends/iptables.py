@@ -15,7 +15,7 @@ import mmap
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -210,6 +210,11 @@ class IptablesBackend:
     @property
     def stats_fd(self) -> int:
         return self._statistics.fd
+
+    @property
+    def unattached(self) -> Collection[int]:
+        """None: rules look at all devices."""
+        return ()
 
     def attach(self, links: Sequence[Link]) -> list[DatapathEvent]:  # noqa: ARG002  (rules look at all devices)
         """See ``KernelBackend``. The first call yields what an operator is to know."""

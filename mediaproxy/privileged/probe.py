@@ -30,7 +30,6 @@ AUTOMATIC: Final = ("tc", "nft", "iptables")
 """The order in which ``auto`` tries; xdp is only ever asked for."""
 _INSTANCE: Final = "probe"
 _SLOTS: Final = 64
-_SLOT: Final = Slot(0, 1)
 _TIMEOUT: Final = 8.0
 """Seconds that one attempt may take."""
 _PATIENCE: Final = 1.5
@@ -126,11 +125,11 @@ def forward_one(opener: Open, settings: BackendSettings, place: Place) -> str:
     try:
         backend.attach(place.links)
         source, local, sender, target = place.path
-        with FlowStatsMemory(backend.stats_fd, backend.slots) as stats:
-            stats.seed(_SLOT, None)  # a flow whose slot is not its own forwards nothing
         flow = Flow(local=local, source=source, sender=sender, target=target, strict=False)
         mtu = max((link.mtu for link in place.links if link.index == place.ifindex), default=0)
-        record = FlowRecord(SET, InstalledFlow(flow, _SLOT), place.ifindex, mtu, local_peer=place.ifindex == 0)
+        record = FlowRecord(SET, InstalledFlow(flow, Slot(0, 1)), place.ifindex, mtu, local_peer=place.ifindex == 0)
+        with FlowStatsMemory(backend.stats_fd, backend.slots) as stats:
+            stats.seed(record.installed.slot, None)  # no flow forwards that has nowhere to count
         records = bytearray(pack_record(record))
         backend.apply(records)
         result = results(records)[0]

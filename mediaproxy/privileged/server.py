@@ -176,7 +176,7 @@ class Server:
         self._take_mtus(host.mtus)
         for event in self._backend.attach(host.links):
             self._tell(event)
-        self._installer.network_changed(host)
+        self._installer.network_changed(host, self._backend.unattached)
 
     def _reroute(self) -> None:
         self._installer.reroute(_REROUTE_STEP)
