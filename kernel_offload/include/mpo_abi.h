@@ -214,7 +214,7 @@ struct mpo_rtp_source {
 	__u64 received;		/* by this path, since the first one, without duplicates */
 	__u64 elsewhere;	/* received by other paths, as far as this one was told */
 	__u64 window[2];	/* bit n: highest - n has arrived; what is later than that is a jump (A.1) */
-	__u32 bad_sequence;	/* what would follow the last packet that was far off; > 0xffff: none */
+	__u32 bad_sequence;	/* what would follow the last packet that was far off; > 0xffff: see mpo_rtp.h */
 	__u32 transit;		/* arrival less timestamp of the last packet that had a clock, in its units */
 	__u32 jitter_q4;
 	__u32 clock_rate;	/* of .transit; 0: .transit is not valid */
@@ -247,6 +247,13 @@ struct mpo_flow_stats {
 	__u64 ups[MPO_FLOW_UPS];
 	struct mpo_ssrc_stats ssrcs[MPO_FLOW_SSRCS_MAX];
 	struct mpo_rtp_source sources[MPO_FLOW_SSRCS_MAX];
+};
+
+/* Sums over the statistics of flows. */
+struct mpo_flow_totals {
+	__u64 packets;
+	__u64 bytes;
+	__u64 drops;
 };
 
 /* What precedes each copied packet in the ring buffer; .length bytes of IP packet follow. */
@@ -294,6 +301,7 @@ _Static_assert(sizeof(struct mpo_flow_change) == 172, "struct mpo_flow_change");
 _Static_assert(sizeof(struct mpo_rtp_source) == 88, "struct mpo_rtp_source");
 _Static_assert(sizeof(struct mpo_rtp_state) == 608, "struct mpo_rtp_state");
 _Static_assert(sizeof(struct mpo_flow_stats) == 440, "struct mpo_flow_stats");
+_Static_assert(sizeof(struct mpo_flow_totals) == 24, "struct mpo_flow_totals");
 _Static_assert(sizeof(struct mpo_tap_record) == 48, "struct mpo_tap_record");
 
 #endif

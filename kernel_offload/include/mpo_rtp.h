@@ -8,6 +8,7 @@
  *
  * Whoever includes this may define how memory that others read is accessed; without that it is plain:
  *   MPO_RTP_GET(pointer), MPO_RTP_PUT(pointer, value), MPO_RTP_ADD(pointer to __u64, value)
+ * Sources are read plainly, as nobody but the writer changes them.
  */
 #ifndef MPO_RTP_H
 #define MPO_RTP_H
@@ -28,7 +29,9 @@
 #define MPO_RTP_MAX_DROPOUT 3000
 #define MPO_RTP_MAX_MISORDER 100
 #define MPO_RTP_SEQUENCE_MODULUS 0x10000
+/* Values of struct mpo_rtp_source.bad_sequence that are no sequence number. */
 #define MPO_RTP_NO_BAD_SEQUENCE (MPO_RTP_SEQUENCE_MODULUS + 1)
+#define MPO_RTP_ANY_SEQUENCE (MPO_RTP_SEQUENCE_MODULUS + 2)	/* nobody knows what comes next */
 #define MPO_RTP_WINDOW 128	/* bits of struct mpo_rtp_source.window */
 
 /*
@@ -114,18 +117,25 @@ MPO_RTP_INLINE __u32 mpo_rtp_find(const struct mpo_ssrc_stats *stats, __u32 limi
 	return limit;
 }
 
+/* As if the window began @by numbers later. */
 MPO_RTP_INLINE void mpo_rtp_window_shift(__u64 window[2], __u64 by)
 {
+	__u64 near = window[0], far = window[1];
+
+	if (by == 0)
+		return;
 	if (by >= 128) {
-		window[0] = 0;
-		window[1] = 0;
+		far = 0;
+		near = 0;
 	} else if (by >= 64) {
-		window[1] = window[0] << (by - 64);
-		window[0] = 0;
-	} else if (by > 0) {
-		window[1] = window[1] << by | window[0] >> (64 - by);
-		window[0] <<= by;
+		far = near << (by - 64);
+		near = 0;
+	} else {
+		far = far << by | near >> (64 - by);
+		near <<= by;
 	}
+	MPO_RTP_PUT(&window[0], near);
+	MPO_RTP_PUT(&window[1], far);
 }
 
 /* Whether it was not there yet. */
@@ -136,11 +146,11 @@ MPO_RTP_INLINE bool mpo_rtp_window_set(__u64 window[2], __u32 behind)
 	if (behind < 64) {
 		if (window[0] & bit)
 			return false;
-		window[0] |= bit;
+		MPO_RTP_PUT(&window[0], window[0] | bit);
 	} else {
 		if (window[1] & bit)
 			return false;
-		window[1] |= bit;
+		MPO_RTP_PUT(&window[1], window[1] | bit);
 	}
 	return true;
 }
@@ -148,61 +158,98 @@ MPO_RTP_INLINE bool mpo_rtp_window_set(__u64 window[2], __u32 behind)
 /* How many sequence numbers there are from the lowest to the highest, those before the last restart left out. */
 MPO_RTP_INLINE __u64 mpo_rtp_range(const struct mpo_rtp_source *source)
 {
-	return (__u64)(source->highest - source->base + 1);
+	return (__u64)source->highest - (__u64)source->base + 1;
 }
 
-/* RFC 3550, A.3, but never below 0: without duplicates no more can arrive than is expected. */
+/* RFC 3550, A.3; received by any path, as far as known. */
+MPO_RTP_INLINE __u64 mpo_rtp_expected(const struct mpo_rtp_source *source)
+{
+	return source->expected_before + mpo_rtp_range(source);
+}
+
+MPO_RTP_INLINE __u64 mpo_rtp_received(const struct mpo_rtp_source *source)
+{
+	return source->received + source->elsewhere;
+}
+
+/* Never below 0: without duplicates no more can arrive than is expected. */
 MPO_RTP_INLINE __u64 mpo_rtp_lost(const struct mpo_rtp_source *source)
 {
-	__u64 expected = source->expected_before + mpo_rtp_range(source);
-	__u64 received = source->received + source->elsewhere;
+	__u64 expected = mpo_rtp_expected(source);
+	__u64 received = mpo_rtp_received(source);
 
 	return expected > received ? expected - received : 0;
 }
 
-MPO_RTP_INLINE void mpo_rtp_sequence_begin(struct mpo_rtp_source *source, __u16 sequence)
+MPO_RTP_INLINE void mpo_rtp_source_begin(struct mpo_rtp_source *source, __u16 sequence)
 {
-	source->highest = sequence;
-	source->base = sequence;
-	source->received++;
-	source->window[0] = 1;
-	source->window[1] = 0;
-	source->bad_sequence = MPO_RTP_NO_BAD_SEQUENCE;
+	MPO_RTP_PUT(&source->highest, sequence);
+	MPO_RTP_PUT(&source->base, sequence);
+	MPO_RTP_PUT(&source->expected_before, 0);
+	MPO_RTP_PUT(&source->received, 1);
+	MPO_RTP_PUT(&source->elsewhere, 0);
+	MPO_RTP_PUT(&source->window[0], 1);
+	MPO_RTP_PUT(&source->window[1], 0);
+	MPO_RTP_PUT(&source->bad_sequence, MPO_RTP_NO_BAD_SEQUENCE);
+	MPO_RTP_PUT(&source->transit, 0);
+	MPO_RTP_PUT(&source->jitter_q4, 0);
+	MPO_RTP_PUT(&source->clock_rate, 0);
+	MPO_RTP_PUT(&source->rates_serial, 0);
+	MPO_RTP_PUT(&source->epoch, 0);
 }
 
-/* Two in a row far off: "assume that the other side restarted without telling us". @sequence is the second one's. */
-MPO_RTP_INLINE void mpo_rtp_sequence_restart(struct mpo_rtp_source *source, __u16 sequence)
+/* @sequence is that of the second packet. */
+MPO_RTP_INLINE void mpo_rtp_source_restart(struct mpo_rtp_source *source, __u16 sequence)
 {
-	source->expected_before += mpo_rtp_range(source);
-	source->epoch++;
-	mpo_rtp_sequence_begin(source, sequence);
-	source->base--;
-	source->received++;
-	source->window[0] = 3;
-	source->clock_rate = 0;
+	MPO_RTP_PUT(&source->expected_before, source->expected_before + mpo_rtp_range(source));
+	MPO_RTP_PUT(&source->highest, sequence);
+	MPO_RTP_PUT(&source->base, sequence - 1);
+	MPO_RTP_PUT(&source->received, source->received + 2);
+	MPO_RTP_PUT(&source->window[0], 3);
+	MPO_RTP_PUT(&source->window[1], 0);
+	MPO_RTP_PUT(&source->bad_sequence, MPO_RTP_NO_BAD_SEQUENCE);
+	MPO_RTP_PUT(&source->clock_rate, 0);
+	MPO_RTP_PUT(&source->epoch, source->epoch + 1);
+}
+
+/* What came between was forwarded by somebody who did not count it: neither received nor lost. */
+MPO_RTP_INLINE void mpo_rtp_source_skip(struct mpo_rtp_source *source, __u16 ahead)
+{
+	MPO_RTP_PUT(&source->expected_before, source->expected_before + mpo_rtp_range(source));
+	MPO_RTP_PUT(&source->highest, source->highest + ahead);
+	MPO_RTP_PUT(&source->base, source->highest);
+	MPO_RTP_PUT(&source->received, source->received + 1);
+	MPO_RTP_PUT(&source->window[0], 1);
+	MPO_RTP_PUT(&source->window[1], 0);
+	MPO_RTP_PUT(&source->bad_sequence, MPO_RTP_NO_BAD_SEQUENCE);
+	MPO_RTP_PUT(&source->epoch, source->epoch + 1);
 }
 
 /* RFC 3550, A.1, update_seq(). Returns whether the packet is the first one with this number. */
 MPO_RTP_INLINE bool mpo_rtp_sequence_count(struct mpo_rtp_source *source, struct mpo_ssrc_stats *stats, __u16 sequence)
 {
 	__u16 ahead = (__u16)(sequence - (__u16)source->highest);
-	__u16 behind;
+	__u16 behind = (__u16)(0 - ahead);
 	__s64 extended;
 
-	if (ahead != 0 && ahead < MPO_RTP_MAX_DROPOUT) {	/* in order, with a permissible gap */
-		source->highest += ahead;
-		mpo_rtp_window_shift(source->window, ahead);
-		source->window[0] |= 1;
-		source->received++;
-		source->bad_sequence = MPO_RTP_NO_BAD_SEQUENCE;
+	if (source->bad_sequence == MPO_RTP_ANY_SEQUENCE && behind >= MPO_RTP_MAX_MISORDER) {
+		mpo_rtp_source_skip(source, ahead);
 		return true;
 	}
-	behind = (__u16)(0 - ahead);
+	if (ahead != 0 && ahead < MPO_RTP_MAX_DROPOUT) {	/* in order, with a permissible gap */
+		MPO_RTP_PUT(&source->highest, source->highest + ahead);
+		mpo_rtp_window_shift(source->window, ahead);
+		MPO_RTP_PUT(&source->window[0], source->window[0] | 1);
+		MPO_RTP_PUT(&source->received, source->received + 1);
+		MPO_RTP_PUT(&source->bad_sequence, MPO_RTP_NO_BAD_SEQUENCE);
+		return true;
+	}
 	if (behind >= MPO_RTP_MAX_MISORDER) {	/* a very large jump */
+		/* Two in a row: "assume that the other side restarted without telling us". */
 		if (sequence == source->bad_sequence)
-			mpo_rtp_sequence_restart(source, sequence);
+			mpo_rtp_source_restart(source, sequence);
 		else
-			source->bad_sequence = (sequence + 1u) & (MPO_RTP_SEQUENCE_MODULUS - 1);
+			MPO_RTP_PUT(&source->bad_sequence, (sequence + 1u) & (MPO_RTP_SEQUENCE_MODULUS - 1));
 		return true;
 	}
 	if (!mpo_rtp_window_set(source->window, behind)) {
@@ -211,8 +258,8 @@ MPO_RTP_INLINE bool mpo_rtp_sequence_count(struct mpo_rtp_source *source, struct
 	}
 	extended = source->highest - behind;
 	if (extended < source->base)
-		source->base = extended;
-	source->received++;
+		MPO_RTP_PUT(&source->base, extended);
+	MPO_RTP_PUT(&source->received, source->received + 1);
 	MPO_RTP_PUT(&stats->reordered, MPO_RTP_GET(&stats->reordered) + 1);
 	return true;
 }
@@ -226,17 +273,16 @@ MPO_RTP_INLINE void mpo_rtp_jitter_count(struct mpo_rtp_source *source, __u32 ra
 	__s32 step = (__s32)(transit - source->transit);
 	__u32 distance = step < 0 ? 0u - (__u32)step : (__u32)step;
 
-	source->transit = transit;
+	MPO_RTP_PUT(&source->transit, transit);
 	if (source->clock_rate != rate) {
-		source->clock_rate = rate;
+		MPO_RTP_PUT(&source->clock_rate, rate);
 		return;
 	}
 	if (distance > (__u64)rate * MPO_RTP_TRANSIT_STEP_MAX)
 		return;
-	source->jitter_q4 += distance - ((source->jitter_q4 + 8) >> 4);
+	MPO_RTP_PUT(&source->jitter_q4, source->jitter_q4 + distance - ((source->jitter_q4 + 8) >> 4));
 }
 
-/* Word by word: others may be reading @stats. */
 MPO_RTP_INLINE void mpo_rtp_entry_begin(struct mpo_ssrc_stats *stats, __u32 ssrc)
 {
 	MPO_RTP_PUT(&stats->packets, 0);
@@ -265,9 +311,9 @@ MPO_RTP_INLINE __u32 mpo_rtp_rate(struct mpo_rtp_source *source, const struct mp
 	if (clocks->serial == 0)
 		return mpo_clock_rate_of(clocks, payload_type);
 	if (source->rates_serial != clocks->serial || source->rate_payload_type != payload_type) {
-		source->rate = mpo_clock_rate_of(clocks, payload_type);
-		source->rates_serial = clocks->serial;
-		source->rate_payload_type = payload_type;
+		MPO_RTP_PUT(&source->rate, mpo_clock_rate_of(clocks, payload_type));
+		MPO_RTP_PUT(&source->rates_serial, clocks->serial);
+		MPO_RTP_PUT(&source->rate_payload_type, payload_type);
 	}
 	return source->rate;
 }
@@ -286,9 +332,8 @@ MPO_RTP_INLINE void mpo_rtp_table_count(struct mpo_ssrc_stats *stats, struct mpo
 	if (index >= limit) {
 		source = &sources[oldest];
 		entry = &stats[oldest];
-		__builtin_memset(source, 0, sizeof(*source));
 		mpo_rtp_entry_begin(entry, packet->ssrc);
-		mpo_rtp_sequence_begin(source, packet->sequence);
+		mpo_rtp_source_begin(source, packet->sequence);
 		highest = -1;
 		first = true;
 	} else {
