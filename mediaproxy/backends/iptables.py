@@ -84,7 +84,6 @@ class IptablesBackend:
     capabilities = Capabilities(opaque=True, max_flows=MAX_FLOWS)
     tap_fd = -1
     watch_fds: Sequence[int] = ()
-    unattached: Collection[int] = ()
 
     def __init__(self, settings: BackendSettings) -> None:
         self.slots = settings.slots
@@ -187,6 +186,11 @@ class IptablesBackend:
     @property
     def stats_fd(self) -> int:
         return self._statistics.fd
+
+    @property
+    def unattached(self) -> Collection[int]:
+        """None: rules look at all devices."""
+        return ()
 
     def attach(self, links: Sequence[Link]) -> list[DatapathEvent]:  # noqa: ARG002  (rules look at all devices)
         """See ``KernelBackend``. The first call yields what an operator is to know."""

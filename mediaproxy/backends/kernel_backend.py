@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -59,9 +59,10 @@ class BackendSettings:
 class KernelBackend(Protocol):
     """One way to let the kernel forward; runs where the privileges are, in one thread.
 
-    Made by ``open_tc``, ``open_xdp`` (``backends.bpf``), ``open_nft`` (``backends.nft``) or ``open_iptables``
-    (``backends.iptables``), functions of a ``BackendSettings`` that raise ``OffloadError`` with the reason, in words for an operator, when this
-    host cannot: it then leaves nothing behind. What is found installed (a daemon died) is taken over.
+    Made by ``open_tc`` or ``open_xdp`` (``backends.bpf``), ``open_nft`` (``backends.nft``) or ``open_iptables``
+    (``backends.iptables``), functions of a ``BackendSettings``. They raise ``OffloadError`` with the reason, in words
+    for an operator, when this host cannot, and leave nothing behind then. What is found installed (a daemon died) is
+    taken over.
     """
 
     @property
@@ -93,6 +94,11 @@ class KernelBackend(Protocol):
 
         Devices that cannot be attached are named in a ``NOTE``, and again only when their number changes.
         """
+        ...
+
+    @property
+    def unattached(self) -> Collection[int]:
+        """Indices of the devices of the last ``attach`` whose packets are not looked at."""
         ...
 
     def apply(self, records: bytearray) -> None:

@@ -141,6 +141,11 @@ class Datapath(Protocol):
         """Sums over all slots as they stand, flows removed since included. Quick."""
         ...
 
+    @property
+    def has_events(self) -> bool:
+        """Whether ``take_events`` has something already, come in during another call."""
+        ...
+
     def take_events(self) -> list[DatapathEvent]:
         """What happened since the last call."""
         ...
