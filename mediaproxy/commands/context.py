@@ -9,6 +9,7 @@ from mediaproxy.calls.call import Call
 from mediaproxy.calls.events import CallEvent
 from mediaproxy.calls.lifecycle import Configure, Lifecycle
 from mediaproxy.calls.offer_answer import OfferAnswer
+from mediaproxy.calls.orphans import Orphans
 from mediaproxy.calls.table import CallTable
 from mediaproxy.datapath import Relay
 from mediaproxy.errors import MissingKeyError, UnknownCallError
@@ -25,6 +26,7 @@ class Context:
 
     Attributes:
         max_sessions: calls at most; ``None`` for no limit.
+        firewall: what must be open on this host, for people.
         started: monotonic seconds.
         wall_offset: what to add to monotonic seconds to get unix time; the shell keeps it true.
         calls_begun: numbers the calls, for spreading them over the relay's workers.
@@ -34,12 +36,14 @@ class Context:
     lifecycle: Lifecycle
     offer_answer: OfferAnswer
     relay: Relay
+    orphans: Orphans | None
     interfaces: Interfaces
     pools: PortPools
     totals: CallTotals
     rates: RateMeter
     control: ControlCounters
     max_sessions: int | None
+    firewall: tuple[str, ...]
     started: float
     wall_offset: float
     emit: Callable[[CallEvent], None]
