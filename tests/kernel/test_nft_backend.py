@@ -6,6 +6,7 @@ import errno
 import gc
 import itertools
 import os
+import re
 import select
 import signal
 import socket
@@ -55,10 +56,12 @@ EF: Final = 0xB8
 HEADERS: Final = {4: 28, 6: 48}
 SLOTS: Final = 65536
 MANY: Final = 20000
+RECEIVE_TOS_AND_TTL: Final = {4: (socket.IPPROTO_IP, 13, 12), 6: (socket.IPPROTO_IPV6, 66, 51)}
+"""IP_RECVTOS, IP_RECVTTL; IPV6_RECVTCLASS, IPV6_RECVHOPLIMIT (linux/in.h, linux/in6.h)."""
+SO_RCVBUFFORCE: Final = 33
+FIRST: Final = Slot(5, 7)
 RTCP: Final = bytes([0x80, 200]) + bytes(50)
 STUN: Final = bytes.fromhex("000100002112a442") + bytes(12)
-IN_FLIGHT: Final = 0.2
-"""Seconds after which a packet that is to arrive nowhere is taken for gone."""
 GROWTH_ROUNDS: Final = int(os.environ.get("NFT_GROWTH_ROUNDS", "40"))
 """Each installs and removes 500 flows: a third of the 60 000 that the whole run (NFT_GROWTH_ROUNDS=120) makes."""
 
@@ -130,7 +133,7 @@ class Stream:
 
     bed: Bed
     family: int
-    slot: Slot = Slot(5, 7)
+    slot: Slot = FIRST
     a: socket.socket = field(init=False)
     b: socket.socket = field(init=False)
     relay: socket.socket = field(init=False)
@@ -256,17 +259,16 @@ def test_strangers_go_up_unless_anybody_is_welcome(stream: Stream) -> None:
 
 
 def test_dscp_and_time_to_live_are_those_of_a_router(stream: Stream) -> None:
-    option, wanted = (socket.IP_RECVTOS, socket.IPPROTO_IP) if stream.family == 4 else (66, socket.IPPROTO_IPV6)
-    ttl_option = socket.IP_RECVTTL if stream.family == 4 else 51  # IPV6_RECVHOPLIMIT; 66 is IPV6_RECVTCLASS
-    stream.b.setsockopt(wanted, option, 1)
-    stream.b.setsockopt(wanted, ttl_option, 1)
+    protocol, *options = RECEIVE_TOS_AND_TTL[stream.family]
+    for option in options:
+        stream.b.setsockopt(protocol, option, 1)
     for tos in (EF, 0, 0x28):
         assert stream.install(tos=tos) == 0
         stream.send(rtp(tos))
         stream.b.settimeout(2)
         data, ancillary, _, _ = stream.b.recvmsg(2048, 256)
         assert data == rtp(tos)
-        values = [int.from_bytes(value[:4], sys.byteorder) for _, _, value in ancillary]
+        values = [int.from_bytes(value, sys.byteorder) for _, _, value in ancillary]  # one byte, or an int
         assert sorted(values) == sorted([tos, 63])
 
 
@@ -287,7 +289,7 @@ def test_fragments_and_ip_options_go_up(bed: Bed) -> None:
     assert stream.install() == 0
     assert stream.goes_up(rtp(1, 3000))
     ours = ADDRESSES[4]
-    mac = bed.p.run("cat", "/sys/class/net/p0/address").strip()
+    mac = re.findall(r"link/ether (\S+)", bed.p.ip("link", "show", "p0"))[0]
     odd = Ether(dst=mac) / IP(src=ours[0], dst=ours[1], options=[IPOption(b"\x01\x01\x01\x00")])
     odd /= UDP(sport=stream.flow.source.port if stream.flow.source else 0, dport=stream.flow.local.port) / rtp(2)
     raw = bed.a.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
@@ -386,7 +388,6 @@ def test_one_flow_with_a_shorter_way_is_regarded(bed: Bed, family: int) -> None:
         ({"drop": True}, errno.EOPNOTSUPP),
         ({"target": Endpoint("fd02::2", 4000)}, errno.EAFNOSUPPORT),
         ({"sender": Endpoint("fd02::1", 4000)}, errno.EAFNOSUPPORT),
-        ({"target": Endpoint("198.51.100.1", 4000)}, errno.ENETUNREACH),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else errno.errorcode[value],
 )
@@ -469,7 +470,7 @@ def test_500_replacements_under_load_lose_nothing(bed: Bed, family: int) -> None
     stream = Stream(bed, family)
     targets = [stream.b, bed.udp(bed.b, ADDRESSES[family][3])]
     for target in targets:
-        target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF if os.geteuid() else 33, 256 * 1024 * 1024)
+        target.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 256 * 1024 * 1024)
     assert stream.install() == 0
     port = endpoint(stream.a).port
     stream.a.close()
@@ -480,7 +481,7 @@ def test_500_replacements_under_load_lose_nothing(bed: Bed, family: int) -> None
     wait_until(lambda: bed.counters(stream.slot).packets > 0, 10, "the first packet")
     senders = itertools.cycle([30002, 30004, 30006])
     replaced = 0
-    while sender.is_running() and replaced < 500:
+    while sender.returncode is None and replaced < 500:
         target = endpoint(targets[replaced % 2])
         flow = replace(stream.flow, target=target, sender=Endpoint(stream.flow.sender.address, next(senders)))
         assert set_flow(bed.backend, flow, stream.slot, way_out=stream.way_out) == 0
@@ -489,7 +490,7 @@ def test_500_replacements_under_load_lose_nothing(bed: Bed, family: int) -> None
             bed.backend.check()
         time.sleep(0.002)  # the pace of the replacements, not a wait for anything
     sender.wait(10)
-    sent = int(sender.log_text().split()[-1])
+    sent = int(sender.log().split()[-1])
     assert replaced == 500
     arrived = sum(drain(target) for target in targets)
     assert (arrived, drain(stream.relay)) == (sent, 0)
@@ -840,6 +841,7 @@ def test_a_device_that_vanishes_and_returns_is_hooked_again(bed: Bed, family: in
         bed.lab.address(bed.p, "p0", f"{ours[1]}/{bits}")
     assert bed.backend.attach(links(bed.p)) == []
     assert list(bed.backend.unattached) == []
+    assert remove_flow(bed.backend, stream.flow, stream.slot) == 0
     for udp in (stream.a, stream.relay):
         udp.close()
     stream.a = bed.udp(bed.a, ADDRESSES[family][0])
