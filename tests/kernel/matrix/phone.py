@@ -45,7 +45,10 @@ class Socket:
         self.endpoint = Endpoint(*self._udp.getsockname()[:2])
         if ":" in address:
             wanted = [(socket.IPPROTO_IPV6, option) for option in (socket.IPV6_RECVTCLASS, socket.IPV6_RECVHOPLIMIT)]
-            sent = [(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, TOS), (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, HOPS)]
+            sent = [
+                (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, TOS),
+                (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, HOPS),
+            ]
         else:
             wanted = [(socket.IPPROTO_IP, socket.IP_RECVTOS), (socket.IPPROTO_IP, _IP_RECVTTL)]
             sent = [(socket.IPPROTO_IP, socket.IP_TOS, TOS), (socket.IPPROTO_IP, socket.IP_TTL, HOPS)]
