@@ -54,7 +54,7 @@ class Sabotage(Enum):
     FROZEN_RELAY = "frozen-relay"
     """It is stopped (SIGSTOP) while the phones talk."""
     CALLER_TO_CALLEE = "caller-to-callee"
-    """A packet filter eats the caller's RTP on its way to the proxy."""
+    """A queue on the proxy's host swallows the caller's RTP."""
     CALLEE_TO_CALLER = "callee-to-caller"
 
 
@@ -263,15 +263,16 @@ class Demo:
             process.send_signal(signal.SIGSTOP)
         else:
             device = "int0" if self._sabotage is Sabotage.CALLER_TO_CALLEE else "ext0"
-            # On the way out all paths come by; on the way in a fast path may take a packet before any filter.
-            lab.proxy.nft(
-                "table netdev sabotage {\n"
-                "  chain egress {\n"
-                f"    type filter hook egress device {device} priority 0; policy accept;\n"
-                f"    udp dport {RTP_PORT} drop\n"
-                "  }\n"
-                "}\n"
-            )
+            # A queue that RTP does not get out of. All paths come by there; no packet filter is met by all of them: tc
+            # takes a packet before netfilter's ingress, and what it redirects skips netfilter's egress.
+            for arguments in (
+                "qdisc add dev {} root handle 1: htb default 1",
+                "class add dev {} parent 1: classid 1:1 htb rate 10gbit",
+                "class add dev {} parent 1: classid 1:2 htb rate 8bit burst 1 cburst 1",
+                "qdisc add dev {} parent 1:2 pfifo limit 1",
+                f"filter add dev {{}} parent 1: protocol ip u32 match ip dport {RTP_PORT} 0xffff flowid 1:2",
+            ):
+                lab.proxy.run("tc", *arguments.format(device).split())
         self._say(f"[yellow]sabotage: {self._sabotage.value}[/yellow]")
 
     def _finish(self, caller: Sipp, callee: Sipp, result: Result) -> None:

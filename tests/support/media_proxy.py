@@ -22,6 +22,10 @@ PORT_MIN: Final = 30000
 PORT_MAX: Final = 34999
 
 
+default_kernel_path = "auto"
+"""What a proxy is started with that nobody asked for a path; tests that want another one for a while patch it."""
+
+
 def proxy_command() -> list[str]:
     """The program under test: ``mediaproxy run`` of this environment, unless ``MEDIAPROXY_COMMAND`` says otherwise."""
     override = os.environ.get(COMMAND_VARIABLE)
@@ -51,7 +55,7 @@ class MediaProxyProcess:
         namespace: the host that it stands on; ng is on 127.0.0.1 there.
         interfaces: as for ``--interface``: ``NAME/ADDRESS``.
         options: further options.
-        kernel_path: ``--kernel-path``; the default leaves all media to the relay's threads.
+        kernel_path: ``--kernel-path``; ``None`` for ``default_kernel_path``.
         program: in place of ``proxy_command()``.
         name: sets a second instance on one host apart, by its log and by ``--instance``.
         ng_port, ports: of ng, and the range for media.
@@ -65,7 +69,7 @@ class MediaProxyProcess:
         namespace: Namespace,
         interfaces: Sequence[str],
         options: Sequence[str] = (),
-        kernel_path: str = "userspace",
+        kernel_path: str | None = None,
         *,
         program: Sequence[str] = (),
         name: str = "",
@@ -73,10 +77,11 @@ class MediaProxyProcess:
         ports: tuple[int, int] = (PORT_MIN, PORT_MAX),
     ) -> None:
         self.command = [
-            *(program or proxy_command()), "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1",
+            *(program or proxy_command()),
+            "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1",
             *(f"--interface={interface}" for interface in interfaces), f"--listen-ng=127.0.0.1:{ng_port}",
             f"--port-min={ports[0]}", f"--port-max={ports[1]}", "--delete-delay=0", "--timeout=60", "--num-threads=2",
-            *own_options(lab, namespace.name + name, kernel_path), *options,
+            *own_options(lab, namespace.name + name, kernel_path or default_kernel_path), *options,
         ]  # fmt: skip
         self.process: Process = lab.start(f"mediaproxy{name}", namespace, *self.command)
         self.ng = NgJsonClient(namespace, port=ng_port)
