@@ -16,13 +16,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.netlab import Namespace, NetLabError
+from tests.support.datagrams import datagrams_delivered
+from tests.support.netlab import NetLabError
 from tests.support.ng_json import NoReplyError
 from tests.support.processes import ProcessFailedError
 from tests.support.rtp_agent import RtpAgent
@@ -54,7 +54,7 @@ class Sabotage(Enum):
     FROZEN_RELAY = "frozen-relay"
     """It is stopped (SIGSTOP) while the phones talk."""
     CALLER_TO_CALLEE = "caller-to-callee"
-    """A packet filter eats the caller's RTP on its way to the proxy."""
+    """A queue on the proxy's host swallows the caller's RTP."""
     CALLEE_TO_CALLER = "callee-to-caller"
 
 
@@ -115,18 +115,6 @@ class QuietTime:
     def media(self, packets: Sequence[WirePacket], *, rtcp: bool) -> int:
         """How many of these packets were sent in that time."""
         return sum(packet.is_rtcp is rtcp and self.begin <= packet.time < self.end for packet in packets)
-
-
-def datagrams_delivered(namespace: Namespace) -> int:
-    """UDP datagrams, IPv4 and IPv6, that sockets of a host have been given since it is up (RFC 4113, InDatagrams)."""
-
-    def read() -> int:
-        ip4 = [line.split() for line in Path("/proc/thread-self/net/snmp").read_text().splitlines()]
-        names, values = (line for line in ip4 if line[0] == "Udp:")
-        ip6 = dict(line.split() for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines())
-        return int(values[names.index("InDatagrams")]) + int(ip6["Udp6InDatagrams"])
-
-    return namespace.call(read)
 
 
 @dataclass(slots=True)
@@ -275,15 +263,16 @@ class Demo:
             process.send_signal(signal.SIGSTOP)
         else:
             device = "int0" if self._sabotage is Sabotage.CALLER_TO_CALLEE else "ext0"
-            # On the way out all paths come by; on the way in a fast path may take a packet before any filter.
-            lab.proxy.nft(
-                "table netdev sabotage {\n"
-                "  chain egress {\n"
-                f"    type filter hook egress device {device} priority 0; policy accept;\n"
-                f"    udp dport {RTP_PORT} drop\n"
-                "  }\n"
-                "}\n"
-            )
+            # A queue that RTP does not get out of. All paths come by there; no packet filter is met by all of them: tc
+            # takes a packet before netfilter's ingress, and what it redirects skips netfilter's egress.
+            for arguments in (
+                "qdisc add dev {} root handle 1: htb default 1",
+                "class add dev {} parent 1: classid 1:1 htb rate 10gbit",
+                "class add dev {} parent 1: classid 1:2 htb rate 8bit burst 1 cburst 1",
+                "qdisc add dev {} parent 1:2 pfifo limit 1",
+                f"filter add dev {{}} parent 1: protocol ip u32 match ip dport {RTP_PORT} 0xffff flowid 1:2",
+            ):
+                lab.proxy.run("tc", *arguments.format(device).split())
         self._say(f"[yellow]sabotage: {self._sabotage.value}[/yellow]")
 
     def _finish(self, caller: Sipp, callee: Sipp, result: Result) -> None:

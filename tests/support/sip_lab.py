@@ -122,7 +122,7 @@ class SipLab(NetLab):
             except OSError:  # a time-out, or "no route"
                 return False
 
-    def start_media_proxy(self, *options: str, kernel_path: str = "userspace") -> MediaProxyProcess:
+    def start_media_proxy(self, *options: str, kernel_path: str | None = None) -> MediaProxyProcess:
         """Start the media proxy and wait until it answers; ``kernel_path`` as ``MediaProxyProcess`` has it."""
         interfaces = (f"external/{self.addresses.external}", f"internal/{self.addresses.internal}")
         self.media_proxy = MediaProxyProcess(self, self.proxy, interfaces, options, kernel_path)
