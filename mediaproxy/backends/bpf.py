@@ -12,11 +12,7 @@ import errno
 import os
 import socket
 import zlib
-<<<<<<< HEAD
 from collections.abc import Collection, Sequence
-=======
-from collections.abc import Sequence
->>>>>>> wt-bpf
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -154,14 +150,11 @@ class BpfBackend:
         """None: the kernel tells nobody that a filter went; ``check`` looks."""
         return ()
 
-<<<<<<< HEAD
     @property
     def unattached(self) -> Collection[int]:
         """See ``KernelBackend``."""
         return self._refused
 
-=======
->>>>>>> wt-bpf
     def attach(self, links: Sequence[Link]) -> list[DatapathEvent]:
         """See ``KernelBackend``."""
         wanted = {link.index: link for link in links}

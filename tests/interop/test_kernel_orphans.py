@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +17,7 @@ from tests.interop.needs import needs_sip_lab
 from tests.support.media_lab import MediaLab, host_counters, scaled
 from tests.support.media_proxy import NG_PORT
 from tests.support.ng_call import CallRefusedError, NgCall
-from tests.support.processes import ProcessFailedError, wait_until
+from tests.support.processes import wait_until
 from tests.support.rtp_agent import sender_report
 
 pytestmark = needs_sip_lab

@@ -9,17 +9,11 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-<<<<<<< HEAD
-from statistics import median
-
-import pytest
-=======
 from random import Random
 from statistics import median
 
 import pytest
 from _mediaproxy_offload import ffi, lib
->>>>>>> wt-bpf
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Router_Alert
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
@@ -404,8 +398,6 @@ def test_sequence_numbers_are_counted_as_the_sockets_do(
     assert bench.stats[slot].packets == len(numbers)
 
 
-<<<<<<< HEAD
-=======
 def shaken(chance: Random, count: int, many: bool) -> list[tuple[int, int]]:
     """Sequence numbers and SSRCs as a bad network delivers them: lost, doubled, late, restarted, wrapped."""
     number, ssrc, sent = chance.randrange(1 << 16), 1, []
@@ -440,7 +432,6 @@ def test_statistics_are_those_that_the_sockets_would_have(bench: BpfBench, seed:
     assert bench.stats[slot].packets == len(packets)
 
 
->>>>>>> wt-bpf
 def test_several_ssrcs_have_entries_and_the_oldest_makes_room(bench: BpfBench) -> None:
     slot = bench.install(flow())
     for ssrc in (0xA, 0xB, 0xA, 0xC):

@@ -54,11 +54,11 @@ class MediaLab(SipLab):
 
     def ng_call(self, at_caller: socket.socket, at_callee: socket.socket, **options: Any) -> NgCall:
         """A call between these sockets, answered; ``options`` are keys of its offers and answers."""
-        return NgCall(
-            self.media_proxy.ng, address_of(at_caller), address_of(at_callee), options=options
-        ).set_up()
+        return NgCall(self.media_proxy.ng, address_of(at_caller), address_of(at_callee), options=options).set_up()
 
-    def streams(self, at_caller: socket.socket, at_callee: socket.socket, name: str = "") -> tuple[RtpStream, RtpStream]:
+    def streams(
+        self, at_caller: socket.socket, at_callee: socket.socket, name: str = ""
+    ) -> tuple[RtpStream, RtpStream]:
         """What the caller says to the callee, and the other way round; not started."""
         return (
             RtpStream(self, f"caller{name}", at_caller, [at_callee]),

@@ -115,7 +115,7 @@ class RtpStream:
         *,
         ssrc: int = 0x5EED,
         sequence: int = 0,
-        injury: Injury = Injury(),  # noqa: B008  # frozen
+        injury: Injury = Injury(),  # frozen
     ) -> None:
         """Send from now on.
 
