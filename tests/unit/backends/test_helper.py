@@ -10,6 +10,7 @@ from struct import Struct
 import pytest
 from _mediaproxy_offload import ffi, lib
 
+from mediaproxy.backends.helper import load
 from mediaproxy.backends.helper import relay as helper
 from mediaproxy.datapath import DropReason, PacketClass, SourceEventKind, SourcePolicy
 
@@ -24,6 +25,8 @@ HELPER_SOURCE = Path(__file__).parents[3] / "kernel_offload"
         (helper.EVENT, "mpo_event"),
         (helper.SSRC_STATS, "mpo_ssrc_stats"),
         (helper.TOTALS, "mpo_relay_totals"),
+        (load.FLOW, "mpo_load_flow"),
+        (load.RESULT, "mpo_load_result"),
     ],
 )
 def test_layout_of_a_whole_structure_has_its_size(struct: Struct, name: str) -> None:
@@ -115,11 +118,25 @@ def test_limits_are_those_of_c() -> None:
 
 def test_cdef_names_every_structure_constant_and_function_of_the_headers() -> None:
     cdef = (HELPER_SOURCE / "mpo.cdef").read_text()
-    headers = "".join((HELPER_SOURCE / "include" / name).read_text() for name in ("mpo_abi.h", "mpo.h"))
-    names = re.findall(r"^(?:struct (\w+) \{|#define (MPO_\w+) \d+|.*\b(mpo_relay_\w+)\()", headers, re.MULTILINE)
+    headers = "".join((HELPER_SOURCE / "include" / name).read_text() for name in ("mpo_abi.h", "mpo.h", "mpo_load.h"))
+    names = re.findall(
+        r"^(?:struct (\w+) \{|#define (MPO_\w+) \d+|.*\b(mpo_(?:relay|load)_\w+)\()", headers, re.MULTILINE
+    )
     assert len(names) > 40
     for struct, constant, function in names:
         assert re.search(rf"\b{struct or constant or function}\b", cdef)
-    assert set(re.findall(r"mpo_relay_\w+(?=\()", cdef)) == {
-        name for name in dir(helper.RelayFunctions) if name.startswith("mpo_")
-    }
+    for prefix, face in (("relay", helper.RelayFunctions), ("load", load.LoadFunctions)):
+        assert set(re.findall(rf"mpo_{prefix}_\w+(?=\()", cdef)) == {
+            name for name in dir(face) if name.startswith("mpo_")
+        }
+
+
+def test_load_result_unpacks_each_field_as_c_wrote_it() -> None:
+    result = ffi.new("struct mpo_load_result *")
+    names = [name for name, _ in ffi.typeof("struct mpo_load_result").fields]
+    for number, name in enumerate(names):
+        setattr(result, name, number + 1)
+    assert load.RESULT.unpack(bytes(ffi.buffer(result))) == tuple(range(1, len(names) + 1))
+    assert names[0] == "sent"
+    assert names[9] == "sink_drops"
+    assert names[15] == "p999_ns"
