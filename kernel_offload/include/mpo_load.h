@@ -75,6 +75,14 @@ int mpo_load_set_flows(struct mpo_load *load, const struct mpo_load_flow *flows,
  */
 int mpo_load_run(struct mpo_load *load, __u64 pps, __u64 duration_ns, __u32 burst, struct mpo_load_result *result);
 
+/*
+ * Send all that arrives on one device of this network namespace out by another, without looking at it: what the harness
+ * itself costs. Returns a descriptor (close-on-exec), the caller's: it ends when that is closed.
+ *
+ * -EINVAL: the kernel has no TCX (before 6.6). -EPERM, -ENODEV.
+ */
+int mpo_redirect_attach(__u32 from_ifindex, __u32 to_ifindex);
+
 _Static_assert(sizeof(struct mpo_load_flow) == 64, "struct mpo_load_flow");
 _Static_assert(sizeof(struct mpo_load_result) == 128, "struct mpo_load_result");
 

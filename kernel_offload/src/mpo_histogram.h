@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* A histogram of durations: 16 steps an octave, so no figure is off by more than 7 %, from 1 ns to centuries. */
+/* A histogram of durations: 64 steps an octave, so no figure is off by more than 2 %, from 1 ns to centuries. */
 #ifndef MPO_HISTOGRAM_H
 #define MPO_HISTOGRAM_H
 
 #include "mpo_abi.h"
 
-#define MPO_HISTOGRAM_BITS 4u
+#define MPO_HISTOGRAM_BITS 6u
 #define MPO_HISTOGRAM_BUCKETS (64u << MPO_HISTOGRAM_BITS)
 
 struct mpo_histogram {

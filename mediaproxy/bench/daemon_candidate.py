@@ -5,10 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
-from mediaproxy.bench.daemons import DaemonUnderTest, RunningDaemon
+from mediaproxy.bench.daemons import DaemonUnderTest, RtpengineUnderTest, RunningDaemon
+from mediaproxy.bench.errors import BenchError
 from mediaproxy.bench.lab import Lab
 from mediaproxy.bench.load import MediaFlow
+from mediaproxy.bench.userspace_candidate import refuse_without_descriptors
+
+_DESCRIPTORS_A_CALL: Final = 4
 
 
 class OpenDaemon:
@@ -59,3 +64,23 @@ class DaemonCandidate:
         """
         with self.daemon.running() as running:
             yield OpenDaemon(running, calls)
+
+
+class RtpengineCandidate(DaemonCandidate):
+    """rtpengine in userspace mode, see ``Candidate``."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(RtpengineUnderTest(lab, threads=1))
+
+    @contextmanager
+    def open(self, calls: int) -> Iterator[OpenDaemon]:
+        """Start it and set up its calls.
+
+        Raises:
+            BenchError: it is not installed, or cannot hold so many calls.
+        """
+        refuse_without_descriptors(calls, _DESCRIPTORS_A_CALL)
+        with super().open(calls) as opened:
+            if opened.calls < calls:
+                raise BenchError(f"not possible: {opened.notes[0]}")
+            yield opened

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from mediaproxy.backends.netlink import read_host_network
+from mediaproxy.cli.bench import bench
 from mediaproxy.config import (
     Configuration,
     has_default_port_range,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check, show and translate the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.command()(bench)
 
 
 def _version() -> str:

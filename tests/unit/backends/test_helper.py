@@ -120,12 +120,12 @@ def test_cdef_names_every_structure_constant_and_function_of_the_headers() -> No
     cdef = (HELPER_SOURCE / "mpo.cdef").read_text()
     headers = "".join((HELPER_SOURCE / "include" / name).read_text() for name in ("mpo_abi.h", "mpo.h", "mpo_load.h"))
     names = re.findall(
-        r"^(?:struct (\w+) \{|#define (MPO_\w+) \d+|.*\b(mpo_(?:relay|load)_\w+)\()", headers, re.MULTILINE
+        r"^(?:struct (\w+) \{|#define (MPO_\w+) \d+|.*\b(mpo_(?:relay|load|redirect)_\w+)\()", headers, re.MULTILINE
     )
     assert len(names) > 40
     for struct, constant, function in names:
         assert re.search(rf"\b{struct or constant or function}\b", cdef)
-    for prefix, face in (("relay", helper.RelayFunctions), ("load", load.LoadFunctions)):
+    for prefix, face in (("relay", helper.RelayFunctions), ("(?:load|redirect)", load.LoadFunctions)):
         assert set(re.findall(rf"mpo_{prefix}_\w+(?=\()", cdef)) == {
             name for name in dir(face) if name.startswith("mpo_")
         }
