@@ -60,8 +60,9 @@ class KernelBackend(Protocol):
     """One way to let the kernel forward; runs where the privileges are, in one thread.
 
     Made by ``open_tc``, ``open_xdp`` (``backends.bpf``), ``open_nft`` (``backends.nft``) or ``open_iptables``
-    (``backends.iptables``), functions of a ``BackendSettings`` that raise ``OffloadError`` with the reason, in words for an operator, when this
-    host cannot: it then leaves nothing behind. What is found installed (a daemon died) is taken over.
+    (``backends.iptables``), functions of a ``BackendSettings`` that raise ``OffloadError`` with the reason, in words
+    for an operator, when this host cannot: it then leaves nothing behind. What is found installed (a daemon died) is
+    taken over.
     """
 
     @property

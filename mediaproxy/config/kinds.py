@@ -135,6 +135,23 @@ class OptionalInteger(Kind["int | None"]):
         return self.write(value)
 
 
+class KernelTable(Kind["int | None"]):
+    """rtpengine's number of a kernel table; empty means that none was given."""
+
+    metavar = "INT"
+    expects = "a whole number, such as -1 for user space"
+
+    def parse(self, text: str) -> int | None:
+        try:
+            _refuse_underscores(text)
+            return int(text) if text.strip() else None
+        except ValueError:
+            raise ValueError("is not a whole number") from None
+
+    def write(self, value: int | None) -> str:
+        return "" if value is None else str(value)
+
+
 class Seconds(Kind[float]):
     """A length of time, 0 or more; fractions are allowed."""
 

@@ -22,6 +22,7 @@ from mediaproxy.config.sources import (
     read_file,
 )
 from mediaproxy.errors import ConfigError
+from mediaproxy.privileged.settings import KernelPath
 
 _NO_FILE: Final = "none"
 
@@ -181,6 +182,9 @@ class _Values:
                 self.values[option.name] = option.default
                 self.sources[option.name] = "default"
         self.values["config-file"] = path
+        if (self.values["table"] or 0) < 0 and self.sources["kernel-path"] == "default":
+            self.values["kernel-path"] = KernelPath.USERSPACE
+            self.sources["kernel-path"] = f"{self.sources['table']}, table"
         try:
             check_port_range(self.values["port-min"], self.values["port-max"])
         except ValueError as error:

@@ -7,12 +7,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from mediaproxy.backends.kernel_backend import NftForm
 from mediaproxy.config.address_kinds import InterfaceKind, InterfaceSpec, IpNetwork, Listen, ListenSpec, Network
 from mediaproxy.config.kinds import (
     MAX_PORT,
     Choice,
     FilePath,
     Integer,
+    KernelTable,
     Kind,
     Level,
     OptionalInteger,
@@ -22,8 +24,10 @@ from mediaproxy.config.kinds import (
 )
 from mediaproxy.logs import LogFormat, LogLevel
 from mediaproxy.ng.words import EndpointLearning
+from mediaproxy.privileged.settings import Firewall, KernelPath
 
 ENVIRONMENT_PREFIX: Final = "MEDIAPROXY_"
+DEFAULT_RUN_FOLDER: Final = Path("/run/mediaproxy")
 
 
 class SourceLock(Enum):
@@ -234,7 +238,71 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "instance",
         Text(r"[A-Za-z0-9_-]{1,32}", "1 to 32 letters, digits, '_' or '-', such as edge1"),
         "default",
-        "Name of this instance in logs and, later, of its kernel objects; two on one host need two names.",
+        "Name of this instance in logs and of all that it puts into the kernel; two on one host need two names.",
+    ),
+    Option(
+        "kernel-path",
+        Choice(KernelPath),
+        KernelPath.AUTO,
+        "How the kernel forwards media by itself: `auto` takes the first of `tc`, `nft` and `iptables` that is seen to "
+        "forward a packet; `xdp` is for bare metal and only ever asked for; `userspace` leaves all media to the "
+        "relay's threads. Where the one that is named does not work, media is relayed in user space, with a warning.",
+    ),
+    Option(
+        "table",
+        KernelTable(),
+        None,
+        "The number of rtpengine's kernel table: a negative one means `kernel-path = userspace`, unless that is given "
+        "too; others mean nothing here.",
+        short="t",
+        rtpengine=True,
+    ),
+    Option(
+        "no-fallback",
+        Switch(),
+        False,
+        "Do not start if a kernel path is wanted and there is none.",
+        short="F",
+        rtpengine=True,
+    ),
+    Option(
+        "nft-form",
+        Choice(NftForm),
+        NftForm.READABLE,
+        "Rules of the kernel path `nft`: `readable` ones can be printed and loaded again by nft, `fast` ones take one "
+        "look-up per packet, but are missing in a saved ruleset.",
+    ),
+    Option(
+        "nft-owner",
+        Switch(),
+        False,
+        "Protect the nft table against `nft flush ruleset` by others (Linux 6.9); a saved ruleset that holds it does "
+        "not load.",
+    ),
+    Option(
+        "firewall",
+        Choice(Firewall),
+        Firewall.OFF,
+        "Who opens the media ports in this host's firewall: `off` leaves that to you, `manage` opens them and keeps "
+        "connection tracking away from them.",
+    ),
+    Option(
+        "run-dir",
+        FilePath(),
+        DEFAULT_RUN_FOLDER,
+        "Folder with one folder for each instance: its lock, and its BPF objects.",
+    ),
+    Option(
+        "user",
+        Text(r"[A-Za-z0-9_.-]{0,64}", "the name or number of a user"),
+        "",
+        "User to run as once all is set up; without it the user stays, but all capabilities are given up even so.",
+    ),
+    Option(
+        "group",
+        Text(r"[A-Za-z0-9_.-]{0,64}", "the name or number of a group"),
+        "",
+        "Group to run as; without it the user's own.",
     ),
     Option("pidfile", FilePath(), None, "Write the process id to this file.", short="p", rtpengine=True),
     Option(
@@ -303,6 +371,15 @@ class Settings:
     media_allow: tuple[IpNetwork, ...]
     num_threads: int
     instance: str
+    kernel_path: KernelPath
+    table: int | None
+    no_fallback: bool
+    nft_form: NftForm
+    nft_owner: bool
+    firewall: Firewall
+    run_dir: Path | None
+    user: str
+    group: str
     pidfile: Path | None
     foreground: bool
     log_level: LogLevel

@@ -57,12 +57,6 @@ def _group(status: Status, reason: str, spellings: str, moot: str = "") -> list[
 FOREIGN_OPTIONS: Final[tuple[ForeignOption, ...]] = (
     *_group(
         Status.HARMLESS,
-        "there is no kernel table here: packets are relayed in user space",
-        "-t,--table=",
-        moot=r"-\d+",
-    ),
-    *_group(
-        Status.HARMLESS,
         "it steers rtpengine's kernel module, which is not used",
         "--nftables-chain= --nftables-base-chain= --nftables-append --nftables-family=",
     ),
@@ -163,11 +157,6 @@ FOREIGN_OPTIONS: Final[tuple[ForeignOption, ...]] = (
     ),
     *_group(
         Status.REFUSED,
-        "forwarding in the kernel is not implemented yet, so we could not start: leave it out",
-        "-F,--no-fallback",
-    ),
-    *_group(
-        Status.REFUSED,
         "calls are not shared through a database yet: a standby that relies on it would have none of them",
         "-r,--redis= -w,--redis-write= --redis-subscribe=",
     ),
@@ -179,7 +168,7 @@ FOREIGN_OPTIONS: Final[tuple[ForeignOption, ...]] = (
     ),
     *_group(
         Status.REFUSED,
-        "firewall rules are not managed yet: with a closed firewall no media would pass; open the port range there",
+        "give firewall = manage, which keeps rules of its own, or open the port range in that chain",
         "--iptables-chain=",
     ),
     *_group(

@@ -13,6 +13,7 @@ from mediaproxy.config.address_kinds import InterfaceSpec, ListenSpec
 from mediaproxy.config.options import OPTION_BY_NAME, OPTION_BY_SHORT, OPTIONS, Settings
 from mediaproxy.config.rtpengine import FOREIGN_BY_NAME, FOREIGN_BY_SHORT, FOREIGN_OPTIONS, Status
 from mediaproxy.logs import LogLevel
+from mediaproxy.privileged.settings import Firewall, KernelPath
 
 
 def load(*arguments: str, **environment: str) -> Configuration:
@@ -130,6 +131,7 @@ def test_rtpengines_short_forms_mean_the_same() -> None:
         settings
         == load(
             "--foreground",
+            "--table=-1",
             "--log-stderr",
             "--log-level=6",
             "--interface=external/192.0.2.1",
@@ -158,15 +160,17 @@ def test_debians_rtpengine_conf_starts_us(tmp_path: Path) -> None:
     assert configuration.settings.interface == (InterfaceSpec("default", "any"),)
     assert configuration.settings.listen_ng == (ListenSpec("localhost", 2223),)
     assert configuration.settings.tos == 184
-    assert len(configuration.warnings) == 5
+    assert len(configuration.warnings) == 4
     testing = load_configuration([f"--config-file={path}", "--config-section=rtpengine-testing"], {})
     assert testing.settings.interface == (InterfaceSpec("default", "192.0.2.1"),)
 
 
 def test_refused_options_are_named_with_the_reason_and_all_at_once() -> None:
-    assert [line.split(": ", 2)[1] for line in problems("-r", "127.0.0.1:6379/1", "-F", "--listen-udp=22222")] == [
+    assert [
+        line.split(": ", 2)[1] for line in problems("-r", "127.0.0.1:6379/1", "-N", "2223", "--listen-udp=22222")
+    ] == [
         "-r",
-        "-F",
+        "-N",
         "--listen-udp",
     ]
 
@@ -303,3 +307,32 @@ def test_problem_reads_as_a_sentence(tmp_path: Path, line: str, expected: str) -
     path.write_text(f"{line}\n")
     with pytest.raises(ConfigProblemsError, match=expected):
         load_configuration([f"--config-file={path}"], {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ((), KernelPath.AUTO),
+        (("--table=0",), KernelPath.AUTO),
+        (("--table=-1",), KernelPath.USERSPACE),
+        (("-t", "-2"), KernelPath.USERSPACE),
+        (("--table=-1", "--kernel-path=nft"), KernelPath.NFT),
+    ],
+)
+def test_negative_table_means_user_space_unless_a_kernel_path_is_named(
+    arguments: tuple[str, ...], path: KernelPath
+) -> None:
+    configuration = load(*arguments)
+    assert configuration.settings.kernel_path is path
+    assert configuration.warnings == ()
+
+
+def test_table_that_is_no_number_is_a_mistake() -> None:
+    (line,) = problems("--table=abc")
+    assert "'abc' is not a whole number" in line
+
+
+def test_kernel_path_may_be_demanded() -> None:
+    settings = load("-F", "--kernel-path=tc", "--run-dir=/run/x", "--user=nobody", "--firewall=manage").settings
+    assert settings.no_fallback
+    assert (settings.run_dir, settings.user, settings.firewall) == (Path("/run/x"), "nobody", Firewall.MANAGE)

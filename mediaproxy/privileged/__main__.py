@@ -1,0 +1,11 @@
+"""``python -m mediaproxy.privileged FD``: the privileged process; started by ``launch`` and by nobody else."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from mediaproxy.privileged.keeper import keep
+
+if __name__ == "__main__":
+    sys.exit(keep(socket.socket(fileno=int(sys.argv[1]))))
