@@ -7,7 +7,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -18,8 +18,7 @@ from mediaproxy.bench.errors import BenchError
 from mediaproxy.bench.lab import Lab
 from mediaproxy.bench.load import MediaFlow
 from mediaproxy.errors import OffloadError
-
-Opener = Callable[[BackendSettings], KernelBackend]
+from mediaproxy.privileged.probe import Open
 
 _STATS_SIZE: Final = 424  # struct mpo_flow_stats
 _GENERATION: Final = struct.Struct("=I")
@@ -117,7 +116,7 @@ class KernelCandidate:
     """
 
     def __init__(
-        self, name: str, lab: Lab, opener: Opener, form: NftForm = NftForm.READABLE, *, forwarding: bool = False
+        self, name: str, lab: Lab, opener: Open, form: NftForm = NftForm.READABLE, *, forwarding: bool = False
     ) -> None:
         self.name = name
         self.lab = lab
@@ -155,6 +154,3 @@ class KernelCandidate:
             opened.close()
             with lab.relay.inside():
                 backend.remove()
-
-
-KernelOpeners = Mapping[str, Callable[[], Opener]]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mediaproxy.backends.kernel_backend import NftForm
-from mediaproxy.bench.backends import open_iptables, open_nft, open_tc, open_xdp
 from mediaproxy.bench.calls import CALLS_MAX
 from mediaproxy.bench.candidates import Candidate
 from mediaproxy.bench.daemon_candidate import RtpengineCandidate
@@ -19,14 +18,15 @@ from mediaproxy.bench.measure import DAEMON_WARM_UP, FULL, QUICK, Scale, measure
 from mediaproxy.bench.null_candidate import NULL, NullCandidate
 from mediaproxy.bench.results import Result, Results
 from mediaproxy.bench.userspace_candidate import UserspaceCandidate
+from mediaproxy.privileged.openers import OPENERS
 
 BACKENDS: Final[Mapping[str, Callable[[Lab], Candidate]]] = {
     NULL: NullCandidate,
-    "tc": lambda lab: KernelCandidate("tc", lab, open_tc),
-    "xdp": lambda lab: KernelCandidate("xdp", lab, open_xdp),
-    "nft-readable": lambda lab: KernelCandidate("nft-readable", lab, open_nft),
-    "nft-fast": lambda lab: KernelCandidate("nft-fast", lab, open_nft, NftForm.FAST),
-    "iptables": lambda lab: KernelCandidate("iptables", lab, open_iptables, forwarding=True),
+    "tc": lambda lab: KernelCandidate("tc", lab, OPENERS["tc"]),
+    "xdp": lambda lab: KernelCandidate("xdp", lab, OPENERS["xdp"]),
+    "nft-readable": lambda lab: KernelCandidate("nft-readable", lab, OPENERS["nft"]),
+    "nft-fast": lambda lab: KernelCandidate("nft-fast", lab, OPENERS["nft"], NftForm.FAST),
+    "iptables": lambda lab: KernelCandidate("iptables", lab, OPENERS["iptables"], forwarding=True),
     "userspace": UserspaceCandidate,
     "rtpengine": RtpengineCandidate,
 }

@@ -16,6 +16,7 @@ import typer
 
 from mediaproxy.backends.netlink import read_host_network
 from mediaproxy.cli.bench import bench
+from mediaproxy.cli.doctor import doctor
 from mediaproxy.config import (
     Configuration,
     has_default_port_range,
@@ -43,6 +44,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Check, show and translate the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.command()(bench)
+app.command(**_OWN_OPTIONS)(doctor)
 
 
 def _version() -> str:
