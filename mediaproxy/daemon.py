@@ -29,6 +29,7 @@ from mediaproxy.calls.events import CallEvent, EventKind
 from mediaproxy.calls.offer_answer import SessionSettings
 from mediaproxy.calls.timeouts import Timeouts
 from mediaproxy.config import (
+    DEFAULT_RUN_FOLDER,
     Addresses,
     Configuration,
     Settings,
@@ -37,6 +38,7 @@ from mediaproxy.config import (
     port_range_warning,
     resolve_addresses,
 )
+from mediaproxy.datapath.kernel import DatapathEventKind
 from mediaproxy.datapath.relay import SourceEvent
 from mediaproxy.engine import Engine, EngineSettings
 from mediaproxy.errors import MediaProxyError
@@ -57,6 +59,10 @@ from mediaproxy.logs import (
 from mediaproxy.net import Endpoint, family_of, is_unspecified
 from mediaproxy.ng.cookies import ReplyCache
 from mediaproxy.ng.message import NgReply, NgRequest
+from mediaproxy.privileged.client import RemoteDatapath
+from mediaproxy.privileged.launch import KernelPathRun, open_flow_stats
+from mediaproxy.privileged.rights import look_up_identity
+from mediaproxy.privileged.settings import PrivilegedSettings, RelayRange
 from mediaproxy.process import (
     Launcher,
     Pidfile,
@@ -73,6 +79,9 @@ _DESCRIPTORS_PER_CALL: Final = 6
 _PORTS_PER_CALL: Final = 4
 _RETRY: Final = 1.0
 """Seconds until calls are looked after again when that failed because of a bug."""
+_RESTING_FLOWS: Final = 8192
+"""Room in the kernel for flows removed within the last second, whose slots are not used again yet."""
+_MAX_FLOWS: Final = 500_000
 _RESTING_TRANSPORTS: Final = 32_768
 """Room in the relay for transports closed within the last second, whose slots are not used again yet."""
 _MAX_TRANSPORTS: Final = 1_000_000
@@ -149,6 +158,26 @@ def control_endpoints(listeners: Iterable[Endpoint], host: HostNetwork) -> list[
 def relay_capacity(interfaces: tuple[Interface, ...]) -> int:
     """How many transports the relay must have room for: one for each port that can be open, and the resting ones."""
     return min(_count_ports(interfaces) + _RESTING_TRANSPORTS, _MAX_TRANSPORTS)
+
+
+def flow_slots(interfaces: tuple[Interface, ...]) -> int:
+    """How many flows the kernel must have room for: one for each RTP port that can be open, and the resting ones."""
+    return min(_count_ports(interfaces) // 2 + _RESTING_FLOWS, _MAX_FLOWS)
+
+
+def privileged_settings(settings: Settings, interfaces: tuple[Interface, ...]) -> PrivilegedSettings:
+    """What the configuration decides of the kernel path."""
+    ranges = {(interface.address, interface.port_min, interface.port_max) for interface in interfaces}
+    return PrivilegedSettings(
+        instance=settings.instance,
+        path=settings.kernel_path,
+        run_folder=str((settings.run_dir or DEFAULT_RUN_FOLDER).absolute() / settings.instance),
+        relays=tuple(RelayRange(*each) for each in sorted(ranges)),
+        slots=flow_slots(interfaces),
+        nft_form=settings.nft_form,
+        nft_owner=settings.nft_owner,
+        firewall=settings.firewall,
+    )
 
 
 def _count_ports(interfaces: tuple[Interface, ...]) -> int:
@@ -288,6 +317,7 @@ class Daemon:
         sink: LogSink,
         logger: Logger,
         manager: ServiceManager,
+        kernel: KernelPathRun,
     ) -> None:
         self._settings = configuration.settings
         self._addresses = addresses
@@ -295,6 +325,7 @@ class Daemon:
         self._sink = sink
         self._logger = logger
         self._manager = manager
+        self._kernel = kernel
         self._stop = asyncio.Event()
 
     async def serve(self, on_ready: Callable[[], None]) -> None:
@@ -306,6 +337,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         interfaces = self._addresses.interfaces
         with UserspaceRelay(relay_workers(self._settings), relay_capacity(interfaces)) as relay:
+            # Here the relay is put into the one that also uses ``self._kernel.datapath`` (unless that is None).
             counters = ControlCounters()
             engine = Engine(
                 interfaces=Interfaces(interfaces),
@@ -327,11 +359,13 @@ class Daemon:
             core = Core(engine, relay, self._logger)
             self._handle_signals(loop)
             loop.add_reader(relay.event_fd, core.on_reports)
+            self._watch_kernel(loop)
             try:
                 with self._listeners(ControlDispatcher(core, ReplyCache(), counters, core.log_control), core):
                     on_ready()
                     await self._stop.wait()
             finally:
+                self._unwatch_kernel(loop)
                 loop.remove_reader(relay.event_fd)
                 core.close()
 
@@ -349,6 +383,21 @@ class Daemon:
             for listener in listeners:
                 listener.start(asyncio.get_running_loop())
             yield
+
+    def _watch_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._kernel.datapath is not None:
+            loop.add_reader(self._kernel.datapath.fileno(), self._on_kernel_events, loop, self._kernel.datapath)
+
+    def _unwatch_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._kernel.datapath is not None:
+            loop.remove_reader(self._kernel.datapath.fileno())
+
+    def _on_kernel_events(self, loop: asyncio.AbstractEventLoop, datapath: RemoteDatapath) -> None:
+        for event in datapath.take_events():
+            level = LogLevel.WARNING if event.kind is DatapathEventKind.LOST else LogLevel.NOTICE
+            self._logger.log(level, event.kind.value, {"text": event.text})
+        if datapath.has_failed:
+            loop.remove_reader(datapath.fileno())
 
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -462,6 +511,7 @@ def run_daemon(configuration: Configuration, environment: Mapping[str, str]) -> 
         host = read_host_network()
         addresses = resolve_addresses(configuration, host)
         sink = _open_log(settings, to_stderr=not detach or settings.log_stderr)
+        identity = look_up_identity(settings.user, settings.group)
         launcher = Launcher(detach=detach, keep_stderr=isinstance(sink.destination, StderrDestination))
     except MediaProxyError as error:
         for line in str(error).splitlines():
@@ -476,19 +526,32 @@ def run_daemon(configuration: Configuration, environment: Mapping[str, str]) -> 
 
     def on_ready() -> None:
         nonlocal pidfile
-        if pidfile_path is not None:
+        if pidfile_path is not None and pidfile is None:
             pidfile = Pidfile(pidfile_path)
         log_start(configuration, addresses, descriptors, logger)
         launcher.ready()
         manager.notify(f"READY=1\nMAINPID={os.getpid()}")
 
-    async def serve() -> None:
-        await Daemon(configuration, addresses, host, sink, logger, manager).serve(on_ready)
+    async def serve(kernel: KernelPathRun) -> None:
+        await Daemon(configuration, addresses, host, sink, logger, manager, kernel).serve(on_ready)
 
     descriptors = raise_descriptor_limit()
+    kernel_path = KernelPathRun(
+        privileged_settings(settings, addresses.interfaces),
+        logger,
+        open_flow_stats,
+        identity,
+        no_fallback=settings.no_fallback,
+    )
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve())
+        if identity is not None:
+            # The user that we become may write neither of them where root may.
+            if pidfile_path is not None:
+                pidfile = Pidfile(pidfile_path)
+            if settings.log_file is not None:
+                os.chown(settings.log_file.absolute(), identity.uid, identity.gid)
+        with kernel_path as kernel, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(kernel))
     except MediaProxyError as error:
         launcher.failed(str(error))
         return 1

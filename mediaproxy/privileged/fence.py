@@ -62,10 +62,6 @@ class Fence:
         """Whether it is a relay endpoint."""
         return any(low <= port <= high for low, high in self._ranges.get(packed, ()))
 
-    def has_address(self, packed: bytes) -> bool:
-        """Whether it is a relay address."""
-        return packed in self._ranges
-
     def judge(self, record: bytes, is_known: bool) -> int:
         """0 if the record may be carried out, else -errno.
 

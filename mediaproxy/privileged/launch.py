@@ -9,9 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from mediaproxy.errors import MediaProxyError, OffloadError
 from mediaproxy.logs import Logger
@@ -24,6 +25,20 @@ _END_TIMEOUT: Final = 5.0
 
 OpenStats = Callable[[int, int], FlowStats]
 """Maps the statistics: takes the descriptor (its to close) and the number of slots."""
+
+
+def open_flow_stats(fd: int, slots: int) -> FlowStats:
+    """An ``OpenStats``.
+
+    Raises:
+        OffloadError: it cannot be mapped.
+    """
+    try:
+        flow_stats = import_module("mediaproxy.backends.flow_stats")
+    except ImportError as error:
+        os.close(fd)
+        raise OffloadError("not part of this build: statistics of flows") from error
+    return cast(FlowStats, flow_stats.FlowStatsMemory(fd, slots))
 
 
 class NoKernelPathError(MediaProxyError):
@@ -156,7 +171,12 @@ class KernelPathRun:
             _reap(process)
             reasons = "; ".join(f"{one.backend}: {one.reason}" for one in started.candidates) or "not wanted"
             return Launch(candidates=started.candidates, notes=started.notes, reason=reasons)
-        stats = self._open_stats(fds[0], started.slots)
+        try:
+            stats = self._open_stats(fds[0], started.slots)
+        except OffloadError:
+            channel.close()
+            _reap(process)
+            raise
         datapath = RemoteDatapath(channel, started, stats, fds[1] if started.has_tap else -1)
         return Launch(datapath, process, started.candidates, started.notes)
 
@@ -169,6 +189,8 @@ class KernelPathRun:
             self._logger.notice("kernel path", backend=launch.datapath.name, **rejected)
         elif launch.wanted:
             self._logger.warning("no kernel path: media is relayed in user space", reason=launch.reason)
+        else:
+            self._logger.notice("no kernel path is wanted: media is relayed in user space")
 
     def _end(self, *, remove: bool) -> None:
         datapath, process = self._launch.datapath, self._launch.process
