@@ -108,10 +108,7 @@ class Namespace:
 
         def inside() -> None:
             try:
-                with self.path.open("rb") as handle:
-                    if _libc.setns(handle.fileno(), _CLONE_NEWNET) != 0:
-                        number = ctypes.get_errno()
-                        raise OSError(number, os.strerror(number), str(self.path))
+                enter(self)
                 results.append(function())
             except BaseException as error:  # noqa: BLE001  (carried over to the caller's thread)
                 errors.append(error)
@@ -149,6 +146,18 @@ class Namespace:
     def pids(self) -> list[int]:
         """The processes that stand in this namespace."""
         return [int(pid) for pid in _run(["ip", "netns", "pids", self.name]).split()]
+
+
+def enter(namespace: Namespace) -> None:
+    """Put the calling thread, which then should end, into a namespace.
+
+    Raises:
+        OSError: the namespace is gone.
+    """
+    with namespace.path.open("rb") as handle:
+        if _libc.setns(handle.fileno(), _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(namespace.path))
 
 
 def _remove_namespace(name: str) -> None:

@@ -1,0 +1,316 @@
+"""The legacy tables of iptables and ip6tables, by python-iptables: rules as values, changes as one commit per table.
+
+Nothing outside this module knows python-iptables. It is imported when the tables are opened, not before: it loads the
+libraries of Debian's ``iptables`` package and looks for kernel modules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import importlib
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any, Final
+
+from mediaproxy.errors import OffloadError
+
+MAX_CHAIN_NAME: Final = 28
+"""XT_EXTENSION_MAXNAMELEN less the final zero."""
+
+_LOCK_FILE: Final = "/run/xtables.lock"
+_LOCK_PATIENCE: Final = 2.0
+_LOCK_STEP: Final = 0.01
+_GET_INFO: Final = 64  # IPT_SO_GET_INFO and IP6T_SO_GET_INFO
+_INFO: Final = Struct("=32s 11I II")
+"""``struct ipt_getinfo``: name; hooks; number of entries; size."""
+_NAT: Final = {"DNAT": "to_destination", "SNAT": "to_source"}
+_NAT6_REVISION: Final = 1
+_NAT6_TARGET: Final = Struct("=H29sB I16s16sHH")
+"""``struct xt_entry_target`` (size, name, revision) and ``struct nf_nat_range``."""
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One match of a rule, as iptables spells it: ``Match("udp", dport="30000:30031")`` by ``match()``."""
+
+    name: str
+    parameters: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule about UDP packets.
+
+    Attributes:
+        target: a chain, a verdict (``ACCEPT``) or a target.
+        parameters: of the target.
+        source: one address, or empty.
+        destination: one address, or empty.
+    """
+
+    target: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    matches: tuple[Match, ...] = ()
+    source: str = ""
+    destination: str = ""
+
+
+def match(name: str, **parameters: str) -> Match:
+    """A match with its parameters in the order given (underscores for hyphens)."""
+    return Match(name, tuple(parameters.items()))
+
+
+def _load() -> Any:
+    """Import python-iptables.
+
+    Raises:
+        OffloadError: it is not installed, or one of its libraries is not.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it still asks distutils for a path
+            return importlib.import_module("iptc")
+    except Exception as error:  # it raises bare Exceptions when it finds no library
+        raise OffloadError(
+            f"python-iptables cannot be loaded ({error or type(error).__name__}): "
+            "it needs the Python package python-iptables and Debian's packages iptables, libip4tc2, libip6tc2"
+        ) from error
+
+
+@contextlib.contextmanager
+def xtables_lock() -> Iterator[None]:
+    """Hold the lock that ``iptables`` holds while it reads and writes a table.
+
+    Raises:
+        OffloadError: somebody else has held it for two seconds, or it can't be opened.
+    """
+    path = os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE)
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OffloadError(f"{path}: {error.strerror}") from error
+    try:
+        patience = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > patience:
+                    raise OffloadError(f"{path}: held by another program") from None
+                time.sleep(_LOCK_STEP)
+        yield
+    finally:
+        os.close(lock)
+
+
+class Table:
+    """One table of one family (``AF_INET``, ``AF_INET6``) of the network namespace of the calling thread.
+
+    Between ``begin`` and ``commit`` nobody else may change it: hold ``xtables_lock``. All methods that read or change
+    chains belong between the two.
+
+    Raises:
+        OffloadError: of all methods: the kernel or the library refused; what was not committed is lost.
+    """
+
+    def __init__(self, family: int, name: str) -> None:
+        self._iptc = _load()
+        self.family = family
+        self.name = name
+        self._table: Any = None
+
+    @contextlib.contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OffloadError:
+            raise
+        # It raises IPTCError, XTablesError, AttributeError and ValueError for what a library or the kernel refuses.
+        except Exception as error:
+            raise OffloadError(f"{self._words()}: {what}: {error}") from error
+
+    def _words(self) -> str:
+        return f"{'ip6tables' if self.family == socket.AF_INET6 else 'iptables'} table {self.name}"
+
+    def begin(self) -> None:
+        """Read the table as it is now."""
+        with self._named("read"):
+            kind = self._iptc.Table6 if self.family == socket.AF_INET6 else self._iptc.Table
+            self._table = kind(self.name, autocommit=False)
+            self._table.refresh()
+
+    def commit(self) -> None:
+        """Replace the kernel's table by what was changed, at once for the packets."""
+        with self._named("write"):
+            self._table.commit()
+
+    def close(self) -> None:
+        """Give the table's memory back."""
+        if self._table is not None:
+            with self._named("close"):
+                self._table.close()
+            self._table = None
+
+    def chains(self) -> list[str]:
+        """The names of all chains, the built-in ones included."""
+        with self._named("read"):
+            return [chain.name for chain in self._table.chains]
+
+    def create(self, chain: str) -> None:
+        with self._named(f"create {chain}"):
+            self._table.create_chain(chain)
+
+    def delete(self, chain: str) -> None:
+        """Delete a chain with its rules; nothing may refer to it."""
+        with self._named(f"delete {chain}"):
+            self._table.flush_entries(chain)
+            self._table.delete_chain(chain)
+
+    def flush(self, chain: str) -> None:
+        with self._named(f"flush {chain}"):
+            self._table.flush_entries(chain)
+
+    def append(self, chain: str, rule: Rule) -> None:
+        with self._named(f"add to {chain}"):
+            self._iptc.Chain(self._table, chain).append_rule(self._make(rule))
+
+    def insert(self, chain: str, rule: Rule) -> None:
+        """Put a rule first."""
+        with self._named(f"add to {chain}"):
+            self._iptc.Chain(self._table, chain).insert_rule(self._make(rule), position=0)
+
+    def take_out(self, chain: str, rule: Rule) -> None:
+        """Delete the first rule that is equal."""
+        with self._named(f"delete from {chain}"):
+            self._iptc.Chain(self._table, chain).delete_rule(self._make(rule))
+
+    def take_out_commented(self, chain: str, comment: str) -> int:
+        """Delete the rules that carry this comment. Returns how many there were."""
+        with self._named(f"delete from {chain}"):
+            kept = self._iptc.Chain(self._table, chain)
+            doomed = [rule for rule in kept.rules if comment in _comments(rule)]
+            for rule in doomed:
+                kept.delete_rule(rule)
+            return len(doomed)
+
+    def comments(self, chain: str) -> list[str]:
+        """All comments of a chain's rules, in order."""
+        with self._named(f"read {chain}"):
+            return [text for rule in self._iptc.Chain(self._table, chain).rules for text in _comments(rule)]
+
+    def count(self, chain: str) -> int:
+        """How many rules a chain has."""
+        with self._named(f"read {chain}"):
+            return sum(1 for _ in self._entries(chain))
+
+    def jumps(self, chain: str, target: str) -> bool:
+        """Whether a chain has a rule that jumps to another; what others' rules consist of need not be known here."""
+        with self._named(f"read {chain}"):
+            return any(self._table.get_target(entry) == target.encode("ascii") for entry in self._entries(chain))
+
+    def _entries(self, chain: str) -> Iterator[Any]:
+        entry = self._table.first_rule(chain)
+        while entry:
+            yield entry
+            entry = self._table.next_rule(entry)
+
+    def policy(self, chain: str) -> str:
+        """``ACCEPT`` or ``DROP``, of a built-in chain."""
+        with self._named(f"read {chain}"):
+            return str(self._table.get_policy(chain)[0].name)
+
+    def _make(self, rule: Rule) -> Any:
+        made = self._iptc.Rule6() if self.family == socket.AF_INET6 else self._iptc.Rule()
+        made.protocol = "udp"
+        if rule.source:
+            made.src = rule.source
+        if rule.destination:
+            made.dst = rule.destination
+        for wanted in rule.matches:
+            part = made.create_match(wanted.name)
+            for key, value in wanted.parameters:
+                setattr(part, key, value)
+        if self.family == socket.AF_INET6 and rule.target in _NAT:
+            made.target = _Nat6(rule)
+            return made
+        target = made.create_target(rule.target)
+        for key, value in rule.parameters:
+            setattr(target, key, value)
+        return made
+
+
+class _Nat6:
+    """DNAT or SNAT of IPv6, to one address and port, as python-iptables keeps a target.
+
+    iptables 1.8.9 has all NAT targets in one library, which registers those of the family that loads it first and ends
+    the process when it is asked again: so IPv4's are the library's, and these are written out here.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        address, _, port = dict(rule.parameters)[_NAT[rule.target]].rpartition(":")
+        packed = socket.inet_pton(socket.AF_INET6, address.strip("[]"))
+        name = rule.target.encode("ascii")
+        self.size = _NAT6_TARGET.size
+        self.usersize = self.size
+        # NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED
+        ports = (socket.htons(int(port)),) * 2
+        data = _NAT6_TARGET.pack(self.size, name, _NAT6_REVISION, 1 | 2, packed, packed, *ports)
+        self.target = (ctypes.c_ubyte * self.size).from_buffer_copy(data)
+        self.rule: Any = None
+
+    def final_check(self) -> None:
+        """Everything has been given already."""
+
+
+def _comments(rule: Any) -> list[str]:
+    return [str(part.comment) for part in rule.matches if part.name == "comment"]
+
+
+class TableSizes:
+    """Sees cheaply, by one system call per table, whether somebody has changed a table. Needs CAP_NET_ADMIN.
+
+    Raises:
+        OffloadError: on making, without CAP_NET_RAW.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: dict[int, socket.socket] = {}
+        try:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                if family == socket.AF_INET or socket.has_ipv6:
+                    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+                    self._sockets[family] = socket.socket(family, kind, socket.IPPROTO_RAW)
+        except OSError as error:
+            if not self._sockets or error.errno != errno.EAFNOSUPPORT:
+                self.close()
+                raise OffloadError(f"no raw socket, which iptables needs: {error.strerror}") from error
+
+    def read(self, table: Table) -> tuple[int, int] | None:
+        """The number of entries and bytes of a table; ``None`` if the kernel does not have it."""
+        raw = self._sockets.get(table.family)
+        if raw is None:
+            return None
+        level = socket.IPPROTO_IPV6 if table.family == socket.AF_INET6 else socket.IPPROTO_IP
+        info = ctypes.create_string_buffer(_INFO.pack(table.name.encode("ascii"), *(0,) * 13), _INFO.size)
+        length = ctypes.c_uint32(_INFO.size)
+        if _libc.getsockopt(raw.fileno(), level, _GET_INFO, info, ctypes.byref(length)) != 0:
+            number = ctypes.get_errno()
+            if number == errno.EPERM:
+                raise OffloadError("reading iptables needs CAP_NET_ADMIN")
+            return None
+        *_, entries, size = _INFO.unpack(info.raw)
+        return entries, size
+
+    def close(self) -> None:
+        for raw in self._sockets.values():
+            raw.close()
