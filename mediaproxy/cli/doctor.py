@@ -13,6 +13,7 @@ from rich.console import Console
 from mediaproxy.backends.netlink import read_host_network
 from mediaproxy.config import ConfigProblemsError, has_default_port_range, load_configuration, resolve_addresses
 from mediaproxy.config.document import write_help
+from mediaproxy.config.options import DEFAULT_RUN_FOLDER
 from mediaproxy.doctor import Finding, LiveHost, Severity, Subject, as_json, examine, exit_status, print_findings
 from mediaproxy.errors import ConfigError, MediaProxyError
 
@@ -51,7 +52,11 @@ def read_subject(arguments: Sequence[str]) -> tuple[Subject, list[Finding]]:
             interfaces=addresses.interfaces,
             control=addresses.control,
             default_ports=has_default_port_range(configuration),
+            kernel_path=settings.kernel_path,
+            nft_form=settings.nft_form,
+            nft_owner=settings.nft_owner,
             instance=settings.instance,
+            run_folder=(settings.run_dir or DEFAULT_RUN_FOLDER).absolute(),
         ),
         findings,
     )

@@ -28,7 +28,7 @@ def check_backends(host: Host, subject: Subject) -> Iterator[Finding]:
                 f"backend-{name}",
                 Severity.PROBLEM,
                 f"{name}, which is configured, does not work here: {verdict.reason}",
-                "see the reason, or let the proxy choose (kernel path `auto`)",
+                "see the reason, or let the proxy choose (kernel-path = auto)",
             )
         else:
             yield Finding(f"backend-{name}", Severity.NOTE, f"{name} does not work here: {verdict.reason}")

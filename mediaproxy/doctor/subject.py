@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from mediaproxy.backends.kernel_backend import NftForm
+from mediaproxy.config.options import DEFAULT_RUN_FOLDER
 from mediaproxy.interfaces import Interface
 from mediaproxy.net import Endpoint
 from mediaproxy.privileged.settings import KernelPath
-
-RUN_FOLDER: Final = Path("/run/mediaproxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ class Subject:
     nft_form: NftForm = NftForm.READABLE
     nft_owner: bool = False
     instance: str = "default"
-    run_folder: Path = RUN_FOLDER
+    run_folder: Path = DEFAULT_RUN_FOLDER
 
     @property
     def addresses(self) -> tuple[str, ...]:
