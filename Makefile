@@ -7,8 +7,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 BUILT := .venv/.built
-C_SOURCES := pyproject.toml $(wildcard kernel_offload/build_backend.py kernel_offload/mpo.* \
-	kernel_offload/include/* kernel_offload/src/*)
+C_SOURCES := pyproject.toml $(wildcard kernel_offload/mpo.* \
+	kernel_offload/*.py kernel_offload/bpf/* kernel_offload/include/* kernel_offload/src/*)
 
 # Debian's Python if it is new enough, else the first in PATH; PYTHON=... overrides. Looked for by the shell, not by
 # make, because `make deps` may install it a moment before.
@@ -82,6 +82,6 @@ bench: ## set-up rate, latency, relay throughput, memory, beside Debian's rtpeng
 
 clean: ## remove everything that was built (packages stay)
 	rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -f kernel_offload/_mediaproxy_offload.c _mediaproxy_offload*.so
+	rm -f kernel_offload/_mediaproxy_offload.c kernel_offload/_mpo_bpf_object.c _mediaproxy_offload*.so
 	$(MAKE) --no-print-directory -C kernel_offload clean
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

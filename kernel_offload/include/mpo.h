@@ -67,10 +67,34 @@ const struct mpo_transport_stats *mpo_relay_stats(const struct mpo_relay *relay,
 /* Copy the statistics of one transport, open or closed, from memory. -ESTALE: the slot belongs to another one now. */
 int mpo_relay_read_stats(const struct mpo_relay *relay, __u64 handle, struct mpo_transport_stats *out);
 
+/*
+ * What the sockets of an open transport have counted of its RTP, with what is needed to go on counting elsewhere.
+ * -ESTALE: closed.
+ */
+int mpo_relay_read_rtp(struct mpo_relay *relay, __u64 handle, struct mpo_rtp_state *out);
+
+/*
+ * Tell the sockets of an open transport where its RTP has come to on other paths: applied before the next packet is
+ * counted, whenever that comes. Of several calls before that packet each counts. -ESTALE: closed. -ENOMEM.
+ */
+int mpo_relay_resume_rtp(struct mpo_relay *relay, __u64 handle, const struct mpo_rtp_state *state);
+
 /* Sum of what all workers have done. The counters are each exact, but not of one instant. */
 void mpo_relay_read_totals(struct mpo_relay *relay, struct mpo_relay_totals *out);
 
 /* The thread ids (gettid) of the workers. Returns how many workers there are; at most @capacity are written. */
 int mpo_relay_thread_ids(const struct mpo_relay *relay, __u32 *ids, __u32 capacity);
+
+/*
+ * One stream on several paths (src/mpo_rtp_handover.h). A state of zeroes is one of a path that has heard nothing.
+ *
+ * seed: *into goes on where @from has come to; it takes over no packets. @from may be one path or the sum of several; of
+ * the sum, *into knows what was received of all. merge: *into is then of both paths; each packet
+ * was counted by exactly one of them. count: one RTP packet of @length bytes, 12 at least, that arrived at @now
+ * (nanoseconds, CLOCK_MONOTONIC, not 0), by the clocks of RFC 3551.
+ */
+void mpo_rtp_state_seed(struct mpo_rtp_state *into, const struct mpo_rtp_state *from);
+void mpo_rtp_state_merge(struct mpo_rtp_state *into, const struct mpo_rtp_state *from);
+void mpo_rtp_state_count(struct mpo_rtp_state *state, const __u8 *packet, __u32 length, __u64 now);
 
 #endif

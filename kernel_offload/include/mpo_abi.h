@@ -210,8 +210,9 @@ struct mpo_flow_change {
 struct mpo_rtp_source {
 	__s64 highest;		/* extended sequence number; the first packet's has no cycles */
 	__s64 base;		/* the lowest one that is expected; below zero if what preceded a wrap came late */
-	__u64 received;		/* since base, without duplicates */
-	__u64 lost_before;	/* before the last restart of the sequence */
+	__u64 expected_before;	/* packets, from the first one to the last restart of the sequence */
+	__u64 received;		/* by this path, since the first one, without duplicates */
+	__u64 elsewhere;	/* received by other paths, as far as this one was told */
 	__u64 window[2];	/* bit n: highest - n has arrived; what is later than that is a jump (A.1) */
 	__u32 bad_sequence;	/* what would follow the last packet that was far off; > 0xffff: none */
 	__u32 transit;		/* arrival less timestamp of the last packet that had a clock, in its units */
@@ -246,6 +247,13 @@ struct mpo_flow_stats {
 	__u64 ups[MPO_FLOW_UPS];
 	struct mpo_ssrc_stats ssrcs[MPO_FLOW_SSRCS_MAX];
 	struct mpo_rtp_source sources[MPO_FLOW_SSRCS_MAX];
+};
+
+/* Sums over the statistics of flows. */
+struct mpo_flow_totals {
+	__u64 packets;
+	__u64 bytes;
+	__u64 drops;
 };
 
 /* What precedes each copied packet in the ring buffer; .length bytes of IP packet follow. */
@@ -290,9 +298,10 @@ _Static_assert(sizeof(struct mpo_transport_stats) == 704, "struct mpo_transport_
 _Static_assert(sizeof(struct mpo_relay_totals) == 96, "struct mpo_relay_totals");
 _Static_assert(sizeof(struct mpo_flow) == 144, "struct mpo_flow");
 _Static_assert(sizeof(struct mpo_flow_change) == 172, "struct mpo_flow_change");
-_Static_assert(sizeof(struct mpo_rtp_source) == 80, "struct mpo_rtp_source");
-_Static_assert(sizeof(struct mpo_rtp_state) == 576, "struct mpo_rtp_state");
-_Static_assert(sizeof(struct mpo_flow_stats) == 424, "struct mpo_flow_stats");
+_Static_assert(sizeof(struct mpo_rtp_source) == 88, "struct mpo_rtp_source");
+_Static_assert(sizeof(struct mpo_rtp_state) == 608, "struct mpo_rtp_state");
+_Static_assert(sizeof(struct mpo_flow_stats) == 440, "struct mpo_flow_stats");
+_Static_assert(sizeof(struct mpo_flow_totals) == 24, "struct mpo_flow_totals");
 _Static_assert(sizeof(struct mpo_tap_record) == 48, "struct mpo_tap_record");
 
 #endif

@@ -81,7 +81,7 @@ int mpo_load_run(struct mpo_load *load, __u64 pps, __u64 duration_ns, __u32 burs
  *
  * -EINVAL: the kernel has no TCX (before 6.6). -EPERM, -ENODEV.
  */
-int mpo_redirect_attach(__u32 from_ifindex, __u32 to_ifindex);
+int mpo_load_redirect(__u32 from_ifindex, __u32 to_ifindex);
 
 _Static_assert(sizeof(struct mpo_load_flow) == 64, "struct mpo_load_flow");
 _Static_assert(sizeof(struct mpo_load_result) == 128, "struct mpo_load_result");

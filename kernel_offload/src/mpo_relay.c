@@ -366,6 +366,40 @@ int mpo_relay_read_stats(const struct mpo_relay *relay, __u64 handle, struct mpo
 	return out->handle == handle ? 0 : -ESTALE;
 }
 
+/* Under the mutex no transport is retired, so that one in the table stays. */
+int mpo_relay_read_rtp(struct mpo_relay *relay, __u64 handle, struct mpo_rtp_state *out)
+{
+	struct mpo_transport *transport;
+	int err = -ESTALE;
+
+	pthread_mutex_lock(&relay->control);
+	transport = mpo_table_find(&relay->table, handle);
+	if (transport) {
+		const struct mpo_shared_part parts[] = {
+			{ out->ssrcs, transport->stats->rtp.ssrcs, sizeof(out->ssrcs) },
+			{ out->sources, transport->rtp.sources, sizeof(out->sources) },
+		};
+
+		mpo_shared_copy_parts(parts, 2, &transport->stats->version);
+		err = 0;
+	}
+	pthread_mutex_unlock(&relay->control);
+	return err;
+}
+
+int mpo_relay_resume_rtp(struct mpo_relay *relay, __u64 handle, const struct mpo_rtp_state *state)
+{
+	struct mpo_transport *transport;
+	int err = -ESTALE;
+
+	pthread_mutex_lock(&relay->control);
+	transport = mpo_table_find(&relay->table, handle);
+	if (transport)
+		err = mpo_rtp_mailbox_put(&transport->resume, state);
+	pthread_mutex_unlock(&relay->control);
+	return err;
+}
+
 void mpo_relay_read_totals(struct mpo_relay *relay, struct mpo_relay_totals *out)
 {
 	const struct mpo_worker_counters *counters;

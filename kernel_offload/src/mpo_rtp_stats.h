@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* RTP reception statistics per SSRC (RFC 3550, appendices A.1, A.3 and A.8). */
+/* RTP reception statistics of the relay: mpo_rtp.h in memory that others read. */
 #ifndef MPO_RTP_STATS_H
 #define MPO_RTP_STATS_H
-
-#include <stdbool.h>
 
 #include "mpo_abi.h"
 
@@ -18,9 +16,6 @@ struct mpo_clock_rates {
 	__u32 count;
 	struct mpo_clock_rate rates[MPO_CLOCK_RATES_MAX];
 };
-
-/* Hz; 0: unknown, or not to be counted into the jitter. What @rates does not name has the clock of RFC 3551. */
-__u32 mpo_clock_rate_of(const struct mpo_clock_rates *rates, __u8 payload_type);
 
 /*
  * Count one RTP packet (at least its 12 bytes of header) that arrived @now (nanoseconds, CLOCK_MONOTONIC, not 0) into

@@ -36,10 +36,24 @@ static inline void mpo_record_end(__u32 *version)
 /* Set a record of a multiple of eight bytes to zero, as its writer. */
 void mpo_shared_zero(void *record, size_t length);
 
+/* Overwrite a record of a multiple of eight bytes, as its writer. */
+void mpo_shared_put(void *record, const void *from, size_t length);
+
+/* Copy a record of a multiple of eight bytes word by word, whoever is writing it. */
+void mpo_shared_snap(void *to, const void *from, size_t length);
+
 /*
  * Copy a record of a multiple of eight bytes that others may be writing; *version is within it. Waits, yielding the
  * processor, while a writer is at work: a writer needs a microsecond.
  */
 void mpo_shared_copy(void *to, const void *from, size_t length, const __u32 *version);
+
+/* The same for several records that one version guards. */
+struct mpo_shared_part {
+	void *to;
+	const void *from;
+	size_t length;
+};
+void mpo_shared_copy_parts(const struct mpo_shared_part *parts, unsigned int count, const __u32 *version);
 
 #endif

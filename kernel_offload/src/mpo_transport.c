@@ -133,6 +133,7 @@ void mpo_transport_release(struct mpo_retired *retired)
 	mpo_transport_close_strangers(transport);
 	unwatch_and_close(transport, transport->fd);
 	mpo_slot_give(transport->slots, transport->handle, mpo_now());
+	mpo_rtp_mailbox_end(&transport->resume);
 	free(atomic_load(&transport->rule));
 	free(transport);
 }

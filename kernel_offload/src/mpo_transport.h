@@ -14,6 +14,7 @@
 #include "mpo_address.h"
 #include "mpo_events.h"
 #include "mpo_grace.h"
+#include "mpo_rtp_mailbox.h"
 #include "mpo_rtp_stats.h"
 #include "mpo_slots.h"
 
@@ -59,6 +60,9 @@ struct mpo_transport {
 	/* Replaced by the control side. */
 	_Atomic(struct mpo_rule *) rule;
 
+	/* Filled by the control side, read by the worker. */
+	struct mpo_rtp_mailbox resume;
+
 	/* The control side's. */
 	int tos;			/* as set last */
 
@@ -77,7 +81,7 @@ struct mpo_transport {
 	union mpo_address reported;	/* the source reported last */
 	struct mpo_report_limit report_limit;
 
-	struct mpo_rtp_stream rtp;
+	struct mpo_rtp_stream rtp;	/* others read it, under the version of .stats */
 };
 
 /*

@@ -18,6 +18,7 @@
 #include "mpo_batch.h"
 #include "mpo_classify.h"
 #include "mpo_clock.h"
+#include "mpo_rtp_handover.h"
 #include "mpo_shared.h"
 #include "mpo_worker.h"
 
@@ -169,6 +170,17 @@ static void count_drops(struct mpo_transport_stats *stats, __u8 reason, __u64 rt
 	mpo_add(&stats->rtcp.errors, rtcp);
 }
 
+/* Go on where another path has come to. */
+static void resume_rtp(struct mpo_transport *transport)
+{
+	const struct mpo_rtp_state *state = mpo_rtp_mailbox_open(&transport->resume);
+
+	if (!state)
+		return;
+	mpo_rtp_table_seed(transport->stats->rtp.ssrcs, transport->rtp.sources, MPO_SSRCS_MAX, state);
+	mpo_rtp_mailbox_done(&transport->resume);
+}
+
 /* The first pass. Fills .class and .route; counts how many go which way, and tells whether RTP was among them. */
 static bool judge(struct mpo_worker *worker, struct mpo_transport *transport, const struct mpo_rule *rule,
 		  unsigned int routed[ROUTES])
@@ -184,6 +196,8 @@ static bool judge(struct mpo_worker *worker, struct mpo_transport *transport, co
 	worker->now = now;
 	transport->received_at = now;
 	mpo_record_begin(&stats->version);
+	if (mpo_rtp_mailbox_waits(&transport->resume))
+		resume_rtp(transport);
 	if (rule->clock_rates.serial != transport->rule_serial) {
 		transport->rule_serial = rule->clock_rates.serial;
 		transport->reported_any = false;

@@ -44,6 +44,7 @@ _TUPLE_PROTO: Final = 2
 _NESTED: Final = 0x8000
 _TYPE: Final = 0x3FFF
 _ASSURED: Final = 1 << 2
+_DST_NAT: Final = 1 << 5
 
 _HEADER: Final = Struct("=IHHII")
 _GENERIC: Final = Struct("=BBH")
@@ -92,6 +93,11 @@ class Entry:
     packets: int
     bytes: int
     status: int
+
+    @property
+    def translated(self) -> bool:
+        """Its packets' destination is changed."""
+        return bool(self.status & _DST_NAT)
 
     @property
     def assured(self) -> bool:
@@ -159,12 +165,23 @@ class Conntrack:
         taken: list[Entry | None] = []
         for first in range(0, len(tuples), _AT_ONCE):
             some = tuples[first : first + _AT_ONCE]
-            found: dict[Tuple, Entry] = {}
-            for entry in self._ask([(_GET, 0, wanted, b"") for wanted in some]):
-                found[entry.tuple] = entry
-            self._ask([(_DELETE, 0, gone, _number(_ID, found[gone].identity)) for gone in some if gone in found])
+            found = {entry.tuple: entry for entry in self._ask([(_GET, wanted, b"") for wanted in some])}
+            self._delete(list(found.values()))
             taken += [found.get(wanted) for wanted in some]
         return taken
+
+    def drop_untranslated(self, tuples: Sequence[Tuple]) -> None:
+        """Delete those entries that were made without NAT; their packets make new ones.
+
+        Raises:
+            OffloadError: the kernel did not answer, or refused.
+        """
+        for first in range(0, len(tuples), _AT_ONCE):
+            found = self._ask([(_GET, wanted, b"") for wanted in tuples[first : first + _AT_ONCE]])
+            self._delete([entry for entry in found if not entry.translated])
+
+    def _delete(self, entries: Sequence[Entry]) -> None:
+        self._ask([(_DELETE, entry.tuple, _number(_ID, entry.identity)) for entry in entries])
 
     def assure(self, entries: Sequence[Entry]) -> None:
         """Mark entries as not to be dropped early when the table is full: they never see a reply.
@@ -175,12 +192,12 @@ class Conntrack:
         for first in range(0, len(entries), _AT_ONCE):
             self._ask(
                 [
-                    (_NEW, 0, entry.tuple, _number(_STATUS, entry.status | _ASSURED))
+                    (_NEW, entry.tuple, _number(_STATUS, entry.status | _ASSURED))
                     for entry in entries[first : first + _AT_ONCE]
                 ]
             )
 
-    def _ask(self, requests: Sequence[tuple[int, int, Tuple, bytes]]) -> list[Entry]:
+    def _ask(self, requests: Sequence[tuple[int, Tuple, bytes]]) -> list[Entry]:
         """Send requests about one entry each; those about an entry that does not exist are passed over."""
         if not requests:
             return []
@@ -190,12 +207,12 @@ class Conntrack:
             b"".join(
                 _message(
                     kind,
-                    _REQUEST | _ACK | flags,
+                    _REQUEST | _ACK,
                     first + number,
                     socket.AF_INET if len(about.source) == 4 else socket.AF_INET6,
                     _attributes(about) + more,
                 )
-                for number, (kind, flags, about, more) in enumerate(requests)
+                for number, (kind, about, more) in enumerate(requests)
             )
         )
         entries: list[Entry] = []

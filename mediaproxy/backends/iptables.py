@@ -2,7 +2,7 @@
 
 Connection tracking carries the packets; rules are walked by a flow's first packet only, but for the short way through
 the raw table (``iptables_chains``). It counts as well, once a second into the statistics memory. Good for hundreds of
-calls: each change reads and writes whole tables. Strangers, RTCP, STUN, whatever is not RTP of the learnt source, go up.
+calls: each change reads and writes whole tables. What is not RTP of the learnt source goes up: strangers, RTCP, STUN.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import mmap
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -211,6 +211,11 @@ class IptablesBackend:
     def stats_fd(self) -> int:
         return self._statistics.fd
 
+    @property
+    def unattached(self) -> Collection[int]:
+        """None: rules look at all devices."""
+        return ()
+
     def attach(self, links: Sequence[Link]) -> list[DatapathEvent]:  # noqa: ARG002  (rules look at all devices)
         """See ``KernelBackend``. The first call yields what an operator is to know."""
         events, self._events = self._events, []
@@ -266,8 +271,8 @@ class IptablesBackend:
         return 0 if forwards[family] else -errno.ENETUNREACH
 
     def _change(self, wanted: dict[Endpoint, FlowRecord | None]) -> None:
-        """Bring the kernel to what is wanted: packets go up while a flow is being replaced, so none is lost or
-        counted twice.
+        """Bring the kernel to what is wanted: packets go up for the moment in which a flow is being replaced, by an
+        entry in the new zone that translates nothing, so none is lost and each is counted once.
 
         Raises:
             OffloadError: the tables can't be changed; what was wanted to be set is not.
@@ -282,16 +287,15 @@ class IptablesBackend:
                     old = [flow.zoned for flow in gone if flow.family == family]
                     fresh = [flow.zoned for flow in new if flow.family == family]
                     if old:
-                        chains.lead_up(old)
+                        chains.stop_translating(old)
                     if old or fresh:
-                        chains.translate(old, fresh)
+                        chains.lead(old, fresh)
                 self._finish(gone)
+                self._flows.update({flow.record.installed.flow.local: flow for flow in new})
                 for family, chains in self._chains.items():
                     if fresh := [flow.zoned for flow in new if flow.family == family]:
-                        chains.lead(fresh)
-                        self._flows.update(
-                            {flow.record.installed.flow.local: flow for flow in new if flow.family == family}
-                        )
+                        chains.translate(fresh)
+            self._conntrack.drop_untranslated([flow.tuple for flow in new])
         except OffloadError as error:
             # Somebody has changed our chains, or the tables are not to be had: check() begins anew.
             self._lose(str(error))
@@ -314,7 +318,7 @@ class IptablesBackend:
         """Count what entries have counted that get no more packets, delete them, and forget their flows."""
         if gone:
             for flow, entry in zip(gone, self._conntrack.take([flow.tuple for flow in gone]), strict=True):
-                if entry is not None:
+                if entry is not None and entry.translated:
                     self._add(flow, entry)
                 self._flows.pop(flow.record.installed.flow.local, None)
 
@@ -339,6 +343,8 @@ class IptablesBackend:
                     if not entry.assured:
                         weak.append(entry)
         self._conntrack.assure(weak)
+        # One that a packet made at the very moment of its flow's installation keeps the flow with the socket.
+        self._conntrack.drop_untranslated([flow.tuple for flow in self._flows.values() if not flow.entry])
 
     def dump(self) -> bytearray:
         """See ``KernelBackend``."""

@@ -60,7 +60,7 @@ _JUMPS: Final[tuple[tuple[str, str, tuple[str, ...], tuple[Match, ...]], ...]] =
 
 def base_name(instance: str) -> str:
     """The name that all chains of an instance begin with, and that of one of them."""
-    longest = MAX_CHAIN_NAME - len("MEDIAPROXY_") - len(".R") - 4
+    longest = MAX_CHAIN_NAME - len("MEDIAPROXY_") - len(".DR") - 4
     if len(instance) > longest or not re.fullmatch(r"[A-Za-z0-9_-]+", instance):
         instance = f"{re.sub('[^A-Za-z0-9_-]', '_', instance)[:4]}_{hashlib.sha256(instance.encode()).hexdigest()[:6]}"
     return f"MEDIAPROXY_{instance}"
@@ -150,7 +150,8 @@ class FlowChains:
         raw, nat = self.tables["raw"], self.tables["nat"]
         self._rtp = _PortTree(raw, f"{self._base}.R")
         self._any = _PortTree(raw, f"{self._base}.O")
-        self._destinations = _PortTree(nat, f"{self._base}.D")
+        self._rtp_destinations = _PortTree(nat, f"{self._base}.DR")
+        self._any_destinations = _PortTree(nat, f"{self._base}.DO")
         self._tos: set[int] = set()
 
     def _is_ours(self, chain: str) -> bool:
@@ -166,8 +167,7 @@ class FlowChains:
     def rebuild(self, flows: list[ZonedFlow]) -> None:
         """Have exactly these flows, whatever was there; each table changes at once."""
         self._forget()
-        # raw first leads everything up, and leads the flows in again when all else is there.
-        for name in ("raw", "nat", "mangle", "filter"):
+        for name in ("nat", "mangle", "filter", "raw"):  # see translate(): never nat without raw
             self._clear(name)
             self._found(name)
             if name == "nat":
@@ -175,13 +175,14 @@ class FlowChains:
                     self._add_nat(flow)
             elif name == "mangle":
                 self._add_tos({flow.flow.tos for flow in flows})
+            elif name == "raw":
+                for flow in flows:
+                    self._tree(flow).add(flow.flow.local.port, (self._zone_rule(flow),))
             self._commit(name)
-        if flows:
-            self.lead(flows)
 
     def withdraw(self) -> None:
         """Have nothing left in any table."""
-        for name in self.tables:
+        for name in ("nat", "raw", "mangle", "filter"):
             self._clear(name)
             self.tables[name].commit()
             self.tables[name].close()
@@ -211,11 +212,14 @@ class FlowChains:
             table.create(chain)
             for hook in hooks:
                 table.insert(hook, Rule(chain, matches=(*matches, self._comment)))
-        if name == "raw":
-            for tree, test in ((self._any, _PLAIN), (self._rtp, _RTP)):
-                table.create(tree.chain)
-                table.append(self._base, Rule(tree.chain, matches=(match("u32", u32=test[self.family]),)))
-        elif name == "filter":
+            if name in ("raw", "nat") and hooks[0] == "PREROUTING":
+                rtp, any_ = (
+                    (self._rtp, self._any) if name == "raw" else (self._rtp_destinations, self._any_destinations)
+                )
+                for tree, test in ((any_, _PLAIN), (rtp, _RTP)):
+                    table.create(tree.chain)
+                    table.append(chain, Rule(tree.chain, matches=(match("u32", u32=test[self.family]),)))
+        if name == "filter":
             table.append(self._base, Rule("ACCEPT"))
 
     def _commit(self, name: str) -> None:
@@ -224,33 +228,38 @@ class FlowChains:
         table.begin()
         self._expected[name] = {chain: table.count(chain) for chain in table.chains() if self._is_ours(chain)}
 
-    def translate(self, gone: list[ZonedFlow], new: list[ZonedFlow]) -> None:
-        """Change what first packets find in nat and mangle."""
-        self.tables["nat"].begin()
-        for flow in gone:
-            self._destinations.remove(flow.flow.local.port, self._destination_rules(flow))
-            self.tables["nat"].take_out(f"{self._base}.S", self._source_rule(flow))
-        for flow in new:
-            self._add_nat(flow)
-        self._commit("nat")
-        wanted = {flow.flow.tos for flow in new} - self._tos
+    def translate(self, flows: list[ZonedFlow]) -> None:
+        """Let the first packets of flows be translated, once ``lead`` leads them into their zones.
+
+        A rule in nat without the one in raw would do harm: the same packets, were they the first of an entry in the
+        default zone, would be translated there, and what they should have left to the socket would be as well.
+        """
+        wanted = {flow.flow.tos for flow in flows} - self._tos
         if wanted:
             self.tables["mangle"].begin()
             self._add_tos(wanted)
             self._commit("mangle")
-
-    def lead(self, flows: list[ZonedFlow]) -> None:
-        """Let the packets of flows go their way; from the commit on they do."""
-        self.tables["raw"].begin()
+        self.tables["nat"].begin()
         for flow in flows:
-            self._tree(flow).add(flow.flow.local.port, (self._zone_rule(flow),))
-        self._commit("raw")
+            self._add_nat(flow)
+        self._commit("nat")
 
-    def lead_up(self, flows: list[ZonedFlow]) -> None:
-        """Let the packets of flows go up to their sockets; from the commit on none goes any other way."""
-        self.tables["raw"].begin()
+    def stop_translating(self, flows: list[ZonedFlow]) -> None:
+        """Let first packets of flows be translated no more; entries that are there go on."""
+        nat = self.tables["nat"]
+        nat.begin()
         for flow in flows:
+            self._destinations(flow).remove(flow.flow.local.port, self._destination_rules(flow))
+            nat.take_out(f"{self._base}.S", self._source_rule(flow))
+        self._commit("nat")
+
+    def lead(self, gone: list[ZonedFlow], new: list[ZonedFlow]) -> None:
+        """Lead the packets of some flows into their zones and those of others no more, in one commit."""
+        self.tables["raw"].begin()
+        for flow in gone:
             self._tree(flow).remove(flow.flow.local.port, (self._zone_rule(flow),))
+        for flow in new:
+            self._tree(flow).add(flow.flow.local.port, (self._zone_rule(flow),))
         self._commit("raw")
 
     def intact(self) -> bool:
@@ -272,8 +281,11 @@ class FlowChains:
     def _tree(self, flow: ZonedFlow) -> _PortTree:
         return self._any if flow.flow.opaque else self._rtp
 
+    def _destinations(self, flow: ZonedFlow) -> _PortTree:
+        return self._any_destinations if flow.flow.opaque else self._rtp_destinations
+
     def _add_nat(self, flow: ZonedFlow) -> None:
-        self._destinations.add(flow.flow.local.port, self._destination_rules(flow))
+        self._destinations(flow).add(flow.flow.local.port, self._destination_rules(flow))
         self.tables["nat"].append(f"{self._base}.S", self._source_rule(flow))
 
     def _add_tos(self, values: set[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -94,6 +94,11 @@ class KernelBackend(Protocol):
 
         Devices that cannot be attached are named in a ``NOTE``, and again only when their number changes.
         """
+        ...
+
+    @property
+    def unattached(self) -> Collection[int]:
+        """Indices of the devices of the last ``attach`` whose packets are not looked at."""
         ...
 
     def apply(self, records: bytearray) -> None:

@@ -17,7 +17,9 @@ from types import TracebackType
 from typing import Final
 
 from mediaproxy.backends.helper import relay as helper
+from mediaproxy.backends.helper import rtp
 from mediaproxy.backends.helper.relay import functions, memory
+from mediaproxy.backends.rtp_states import NO_RTP, merge_states, read_ssrcs, state_counters
 from mediaproxy.datapath import (
     PacketClass,
     RelayTotals,
@@ -29,6 +31,7 @@ from mediaproxy.datapath import (
     TransportCounters,
     TransportHandle,
 )
+from mediaproxy.datapath.kernel import RtpState
 from mediaproxy.errors import PortBusyError, RelayError
 from mediaproxy.net import Endpoint
 
@@ -42,8 +45,6 @@ _NOWHERE: Final = bytes(16)
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _STATS_WORDS: Final = helper.STATS_SIZE // 8
 _SLOT: Final = 0xFFFFFFFF
-_REPORTS: Final = slice(7, 10)
-"""Where ``struct mpo_relay_totals`` has reports, reports_suppressed and ring_overflows."""
 _NO_STREAM: Final = StreamCounters(0, 0, 0, 0, 0, None, ())
 _NO_COUNTERS: Final = TransportCounters(_NO_STREAM, _NO_STREAM, (0,) * helper.DROP_REASONS, 0)
 
@@ -76,9 +77,12 @@ def _seconds(nanoseconds: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class RelayActivity:
-    """How the relay works; the fields of ``struct mpo_relay_totals`` that ``datapath.RelayTotals`` has not.
+    """What the relay has done since it started and what it holds now: ``struct mpo_relay_totals``, in its order.
 
     Attributes:
+        packets: received and sent on to one sink at least.
+        bytes: of those, UDP payload.
+        errors: received and sent on to none.
         packets_out: sent; several per received packet where there are several sinks.
         wakeups: how often a worker found something to do.
         receive_calls: recvmmsg system calls.
@@ -90,6 +94,9 @@ class RelayActivity:
         descriptors: sockets held now, second sockets of connected transports included.
     """
 
+    packets: int
+    bytes: int
+    errors: int
     packets_out: int
     wakeups: int
     receive_calls: int
@@ -102,7 +109,7 @@ class RelayActivity:
 
 
 class UserspaceRelay:
-    """``datapath.Relay`` on the C helper.
+    """``datapath.Relay`` and ``datapath.RtpStates`` on the C helper.
 
     Beyond the contract: under ``SourcePolicy.OPEN`` the source reported last is reported again when it sends a
     ``PacketClass`` with a lower number than before (RTP after mere STUN). At most 8 reports at once and 4 a second
@@ -244,17 +251,46 @@ class UserspaceRelay:
 
     def totals(self) -> RelayTotals:
         """See ``datapath.Relay``. A packet is an error when it was sent on to no sink at all."""
-        totals = self._read_totals()
-        return RelayTotals(*totals[:3], *totals[_REPORTS])
+        done = self.activity()
+        return RelayTotals(
+            packets=done.packets,
+            bytes=done.bytes,
+            errors=done.errors,
+            reports=done.reports,
+            reports_suppressed=done.reports_suppressed,
+            reports_lost=done.ring_overflows,
+        )
 
     def activity(self) -> RelayActivity:
         """Sums over all workers, from memory."""
-        return RelayActivity(*self._read_totals()[3:])
-
-    def _read_totals(self) -> tuple[int, ...]:
         packed = bytearray(helper.TOTALS.size)
         functions.mpo_relay_read_totals(self._relay, memory.from_buffer("struct mpo_relay_totals[]", packed))
-        return helper.TOTALS.unpack(packed)
+        return RelayActivity(*helper.TOTALS.unpack(packed))
+
+    def rtp_state(self, handle: int) -> RtpState:
+        """See ``datapath.RtpStates``. From memory; the sockets of ``handle`` are not disturbed."""
+        state = bytearray(rtp.STATE_SIZE)
+        if functions.mpo_relay_read_rtp(self._relay, handle, rtp.state_pointer(state)) < 0:
+            return NO_RTP
+        return RtpState(bytes(state))
+
+    def resume_rtp(self, handle: int, state: RtpState) -> None:
+        """See ``datapath.RtpStates``. In force before the next packet is counted; closed handles are ignored.
+
+        Raises:
+            RelayError: no memory.
+        """
+        result = functions.mpo_relay_resume_rtp(self._relay, handle, rtp.state_pointer(state))
+        if result < 0 and result != -errno.ESTALE:
+            raise RelayError(f"the relay can't take over a stream: {_why(result)}")
+
+    def merge_rtp(self, states: Sequence[RtpState]) -> RtpState:
+        """See ``datapath.RtpStates``."""
+        return merge_states(states)
+
+    def ssrc_counters(self, state: RtpState) -> tuple[SsrcCounters, ...]:
+        """See ``datapath.RtpStates``."""
+        return state_counters(state)
 
     def worker_thread_ids(self) -> tuple[int, ...]:
         """The kernel's thread ids of the workers, by index (``/proc/self/task/ID``)."""
@@ -300,31 +336,9 @@ def _unpack_stream(packed: bytearray, offset: int) -> StreamCounters:
     ssrcs: tuple[SsrcCounters, ...] = ()
     if packets:
         first = offset + helper.STREAM_HEAD.size
-        heard = []
-        for at in range(first, first + helper.SSRC_STATS.size * helper.SSRCS_MAX, helper.SSRC_STATS.size):
-            fields = helper.SSRC_STATS.unpack_from(packed, at)
-            if fields[2] == 0:
-                break  # entries fill up in order
-            heard.append((fields[2], _ssrc_counters(fields)))
-        heard.sort(key=lambda entry: -entry[0])
-        ssrcs = tuple(counters for _, counters in heard)
+        with memoryview(packed)[first : first + rtp.SSRC_STATS.size * rtp.SSRCS_MAX] as entries:
+            ssrcs = read_ssrcs(rtp.SSRC_STATS.iter_unpack(entries))
     return StreamCounters(packets, octets, errors, packets_out, bytes_out, _seconds(last_seen_ns), ssrcs)
-
-
-def _ssrc_counters(fields: tuple[int, ...]) -> SsrcCounters:
-    packets, octets, _, ssrc, timestamp, sequence, lost, duplicates, reordered, jitter_q4, payload_type = fields
-    return SsrcCounters(
-        ssrc=ssrc,
-        packets=packets,
-        bytes=octets,
-        last_timestamp=timestamp,
-        extended_sequence=sequence,
-        lost=lost,
-        duplicates=duplicates,
-        reordered=reordered,
-        jitter_ts=jitter_q4 / 16,
-        payload_type=payload_type,
-    )
 
 
 def _why(result: int) -> str:

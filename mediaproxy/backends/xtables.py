@@ -35,6 +35,8 @@ _NAT: Final = {"DNAT": "to_destination", "SNAT": "to_source"}
 _NAT6_REVISION: Final = 1
 _NAT6_TARGET: Final = Struct("=H29sB I16s16sHH")
 """``struct xt_entry_target`` (size, name, revision) and ``struct nf_nat_range``."""
+_JUMP: Final = Struct("=H29sB i4x")
+"""``struct xt_standard_target``: libiptc turns the chain's name into the verdict."""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -125,6 +127,9 @@ class Table:
 
     def __init__(self, family: int, name: str) -> None:
         self._iptc = _load()
+        # Where the library would look for chains of a target's name: it opens every table of the host, and keeps it.
+        base = self._iptc.Rule6 if family == socket.AF_INET6 else self._iptc.Rule
+        self._rule_class = type("Rule", (base,), {"tables": ()})
         self.family = family
         self.name = name
         self._table: Any = None
@@ -158,6 +163,8 @@ class Table:
         """Give the table's memory back."""
         if self._table is not None:
             with self._named("close"):
+                # It keeps one object per table, and crashes when it meets a closed one.
+                type(self._table)._cache.pop(self.name, None)
                 self._table.close()
             self._table = None
 
@@ -230,7 +237,7 @@ class Table:
             return str(self._table.get_policy(chain)[0].name)
 
     def _make(self, rule: Rule) -> Any:
-        made = self._iptc.Rule6() if self.family == socket.AF_INET6 else self._iptc.Rule()
+        made = self._rule_class()
         made.protocol = "udp"
         if rule.source:
             made.src = rule.source
@@ -241,7 +248,10 @@ class Table:
             for key, value in wanted.parameters:
                 setattr(part, key, value)
         if self.family == socket.AF_INET6 and rule.target in _NAT:
-            made.target = _Nat6(rule)
+            made.target = _BareTarget(_nat6(rule))
+            return made
+        if self._table.is_chain(rule.target):
+            made.target = _BareTarget(_JUMP.pack(_JUMP.size, rule.target.encode("ascii"), 0, 0))
             return made
         target = made.create_target(rule.target)
         for key, value in rule.parameters:
@@ -249,27 +259,32 @@ class Table:
         return made
 
 
-class _Nat6:
-    """DNAT or SNAT of IPv6, to one address and port, as python-iptables keeps a target.
+class _BareTarget:
+    """A target written out here, as python-iptables keeps one; libiptc wants no more than these bytes.
 
-    iptables 1.8.9 has all NAT targets in one library, which registers those of the family that loads it first and ends
-    the process when it is asked again: so IPv4's are the library's, and these are written out here.
+    For jumps, which the library would have to look for in all tables. For NAT of IPv6, because iptables 1.8.9 has all
+    NAT targets in one library, which registers those of the family that loads it first and ends the process when it is
+    asked again: so IPv4's are the library's, and IPv6's are these.
     """
 
-    def __init__(self, rule: Rule) -> None:
-        address, _, port = dict(rule.parameters)[_NAT[rule.target]].rpartition(":")
-        packed = socket.inet_pton(socket.AF_INET6, address.strip("[]"))
-        name = rule.target.encode("ascii")
-        self.size = _NAT6_TARGET.size
-        self.usersize = self.size
-        # NF_NAT_RANGE_MAP_IPS and NF_NAT_RANGE_PROTO_SPECIFIED
-        ports = (socket.htons(int(port)),) * 2
-        data = _NAT6_TARGET.pack(self.size, name, _NAT6_REVISION, 1 | 2, packed, packed, *ports)
-        self.target = (ctypes.c_ubyte * self.size).from_buffer_copy(data)
+    def __init__(self, data: bytes) -> None:
+        self.size = self.usersize = len(data)
+        self.target = (ctypes.c_ubyte * len(data)).from_buffer_copy(data)
         self.rule: Any = None
 
     def final_check(self) -> None:
         """Everything has been given already."""
+
+
+def _nat6(rule: Rule) -> bytes:
+    """DNAT or SNAT to one address and port."""
+    address, _, port = dict(rule.parameters)[_NAT[rule.target]].rpartition(":")
+    packed = socket.inet_pton(socket.AF_INET6, address.strip("[]"))
+    ports = (socket.htons(int(port)),) * 2
+    flags = 1 | 2  # NF_NAT_RANGE_MAP_IPS, NF_NAT_RANGE_PROTO_SPECIFIED
+    return _NAT6_TARGET.pack(
+        _NAT6_TARGET.size, rule.target.encode("ascii"), _NAT6_REVISION, flags, packed, packed, *ports
+    )
 
 
 def _comments(rule: Any) -> list[str]:

@@ -60,9 +60,7 @@ class NullCandidate:
         with ExitStack() as stack:
             for side in (0, 1):
                 with lab.relay.inside():
-                    link = functions.mpo_redirect_attach(
-                        lab.relay_devices[side].index, lab.relay_devices[1 - side].index
-                    )
+                    link = functions.mpo_load_redirect(lab.relay_devices[side].index, lab.relay_devices[1 - side].index)
                 if link < 0:
                     raise BenchError(f"not possible here: no plain redirect by TCX (kernel 6.6): {os.strerror(-link)}")
                 stack.callback(os.close, link)

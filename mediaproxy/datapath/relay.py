@@ -147,6 +147,11 @@ class StreamCounters:
 
     ``bytes`` count UDP payload. ``errors`` are received packets that were dropped or could not be sent on.
     ``last_seen`` is on the monotonic clock, in seconds; ``None`` before the first packet.
+
+    Attributes:
+        kernel_packets: the part of ``packets`` that the kernel forwarded; the rest went through the sockets.
+        kernel_bytes: of those.
+        last_kernel: when the kernel forwarded the last one; ``last_seen`` is the later of both paths.
     """
 
     packets: int
@@ -156,6 +161,9 @@ class StreamCounters:
     bytes_out: int
     last_seen: float | None
     ssrcs: tuple[SsrcCounters, ...]
+    kernel_packets: int = 0
+    kernel_bytes: int = 0
+    last_kernel: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,8 @@ class Channel:
         """What came since the last call, the end of the other side included."""
         while not self.failure:
             try:
-                data = self._socket.recv(MAX_FRAME + 1, socket.MSG_DONTWAIT)
+                self._socket.settimeout(0)
+                data = self._socket.recv(MAX_FRAME + 1)
                 if not data:
                     raise ConnectionResetError
                 self._keep(parse_frame(data))
@@ -177,7 +178,8 @@ class Channel:
         self.failure = reason
         with contextlib.suppress(OSError):
             # Should it live: what it has installed would be in the way of the sockets.
-            self._socket.send(pack_frame(Frame(Kind.REMOVE_ALL)), socket.MSG_DONTWAIT)
+            self._socket.settimeout(0)
+            self._socket.send(pack_frame(Frame(Kind.REMOVE_ALL)))
         # It stays open until ``close``, so that a loop that watches it does not watch another file of its number.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)

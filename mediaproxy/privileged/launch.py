@@ -9,11 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Final, Self
 
+from mediaproxy.backends.flow_stats import FlowStatsMemory
 from mediaproxy.errors import MediaProxyError, OffloadError
 from mediaproxy.logs import Logger
 from mediaproxy.privileged.client import Channel, FlowStats, RemoteDatapath, start
@@ -34,11 +34,9 @@ def open_flow_stats(fd: int, slots: int) -> FlowStats:
         OffloadError: it cannot be mapped.
     """
     try:
-        flow_stats = import_module("mediaproxy.backends.flow_stats")
-    except ImportError as error:
+        return FlowStatsMemory(fd, slots)
+    finally:
         os.close(fd)
-        raise OffloadError("not part of this build: statistics of flows") from error
-    return cast(FlowStats, flow_stats.FlowStatsMemory(fd, slots))
 
 
 class NoKernelPathError(MediaProxyError):

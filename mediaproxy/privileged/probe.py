@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from mediaproxy.backends.flow_records import SET, FlowRecord, pack_record, results
+from mediaproxy.backends.flow_stats import FlowStatsMemory
 from mediaproxy.backends.kernel_backend import BackendSettings, KernelBackend
 from mediaproxy.datapath.flow import Flow, InstalledFlow, Slot
 from mediaproxy.errors import MediaProxyError, OffloadError
@@ -35,6 +36,7 @@ _PATIENCE: Final = 1.5
 """Seconds in which a packet must have come through."""
 _RESEND: Final = 0.05
 _MAX_REASON: Final = 2000
+_SUCCESS: Final = b"\0"
 
 
 def choose_backend(
@@ -68,28 +70,24 @@ def try_in_child(_name: str, opener: Open, settings: BackendSettings) -> str:
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(read_end)
-        reason = _try_here(opener, trial)
-        with contextlib.suppress(OSError):
-            os.write(write_end, reason.encode("utf-8", "backslashreplace")[:_MAX_REASON] or b"\0")
-        os._exit(0)
+        try:
+            os.close(read_end)
+            reason = _try_here(opener, trial)
+            os.write(write_end, reason.encode("utf-8", "backslashreplace")[:_MAX_REASON] or _SUCCESS)
+        finally:
+            os._exit(0)
     os.close(write_end)
-    try:
-        return _read_verdict(read_end, child)
-    finally:
-        os.close(read_end)
-        os.waitpid(child, 0)
-
-
-def _read_verdict(read_end: int, child: int) -> str:
     ready, _, _ = select.select([read_end], [], [], _TIMEOUT)
     if not ready:
         os.kill(child, signal.SIGKILL)
+    verdict = os.read(read_end, _MAX_REASON) if ready else b""
+    os.close(read_end)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not ready:
         return f"did not forward a packet within {_TIMEOUT:g} s"
-    verdict = os.read(read_end, _MAX_REASON)
     if not verdict:
-        return "ended while it was tried"
-    return "" if verdict == b"\0" else verdict.decode("utf-8", "replace")
+        return f"crashed while it was tried (signal {-ended})" if ended < 0 else "ended while it was tried"
+    return "" if verdict == _SUCCESS else verdict.decode("utf-8", "replace")
 
 
 def _try_here(opener: Open, settings: BackendSettings) -> str:
@@ -130,6 +128,8 @@ def forward_one(opener: Open, settings: BackendSettings, place: Place) -> str:
         flow = Flow(local=local, source=source, sender=sender, target=target, strict=False)
         mtu = max((link.mtu for link in place.links if link.index == place.ifindex), default=0)
         record = FlowRecord(SET, InstalledFlow(flow, Slot(0, 1)), place.ifindex, mtu, local_peer=place.ifindex == 0)
+        with FlowStatsMemory(backend.stats_fd, backend.slots) as stats:
+            stats.seed(record.installed.slot, None)  # no flow forwards that has nowhere to count
         records = bytearray(pack_record(record))
         backend.apply(records)
         result = results(records)[0]

@@ -25,7 +25,8 @@ _FAR: Final = "mpo-far"
 _ETH_P_IP: Final = 0x0800
 _PERMANENT: Final = 0x80  # NUD_PERMANENT
 _UDP: Final = 17
-_FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
+_SYSCTLS: Final = (Path("/proc/sys/net/ipv4/ip_forward"), Path("/proc/sys/net/netfilter/nf_conntrack_acct"))
+"""What a backend may need of a network, and must find here as it would there."""
 
 
 class Place(Protocol):
@@ -90,21 +91,32 @@ def own_network() -> Iterator[OwnNetwork]:
     """
     import pyroute2  # noqa: PLC0415  # takes 0.1 s, which only the privileged process is to pay
 
+    values = [_read(path) for path in _SYSCTLS]
     enter_new_network()
-    with contextlib.suppress(OSError):  # only iptables needs it
-        _FORWARDING.write_text("1\n", encoding="ascii")
+    for path, value in zip(_SYSCTLS, values, strict=True):
+        if value:
+            with contextlib.suppress(OSError):  # read-only in most containers; then it is what it is
+                path.write_text(value, encoding="ascii")
     try:
         with pyroute2.IPRoute() as route:
-            near, far, near_mac, far_mac = _build(route)
+            near, near_mac, far_mac = _build(route)
     except pyroute2.NetlinkError as error:
         raise OSError(error.code, str(error)) from error
-    links = tuple(link for link in read_links().links if link.index != far)
+    # The far end too: a veth takes frames of XDP only where its peer has a program as well.
+    links = read_links().links
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(_ETH_P_IP)) as packets:
         packets.bind((_FAR, _ETH_P_IP))
         yield OwnNetwork(links, near, packets, near_mac, far_mac)
 
 
-def _build(route: Any) -> tuple[int, int, bytes, bytes]:  # pyroute2 is untyped
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return ""
+
+
+def _build(route: Any) -> tuple[int, bytes, bytes]:  # pyroute2 is untyped
     route.link("set", index=route.link_lookup(ifname="lo")[0], state="up")
     route.link("add", ifname=_NEAR, kind="veth", peer={"ifname": _FAR})
     near, far = (route.link_lookup(ifname=name)[0] for name in (_NEAR, _FAR))
@@ -114,7 +126,7 @@ def _build(route: Any) -> tuple[int, int, bytes, bytes]:  # pyroute2 is untyped
     route.addr("add", index=near, address=_RELAY, prefixlen=24)
     for address in (_SOURCE, _TARGET):
         route.neigh("add", dst=address, lladdr=macs[1].hex(":"), ifindex=near, state=_PERMANENT)
-    return near, far, macs[0], macs[1]
+    return near, macs[0], macs[1]
 
 
 @dataclass(frozen=True, slots=True)

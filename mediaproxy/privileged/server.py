@@ -176,7 +176,7 @@ class Server:
         self._take_mtus(host.mtus)
         for event in self._backend.attach(host.links):
             self._tell(event)
-        self._installer.network_changed(host)
+        self._installer.network_changed(host, self._backend.unattached)
 
     def _reroute(self) -> None:
         self._installer.reroute(_REROUTE_STEP)
@@ -265,10 +265,13 @@ class Server:
         self._unsent += not self._try_send(frame)
 
     def _try_send(self, frame: Frame) -> bool:
+        self._channel.settimeout(0)
         try:
-            self._channel.send(pack_frame(frame), socket.MSG_DONTWAIT)
+            self._channel.send(pack_frame(frame))
         except OSError:  # full, or gone: then the next read says so
             return False
+        finally:
+            self._channel.settimeout(_ANSWER_TIMEOUT)
         return True
 
 

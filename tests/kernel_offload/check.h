@@ -28,6 +28,8 @@ extern unsigned int checks_failed;
 
 void test_classify(void);
 void test_rtp_stats(void);
+void test_rtp_handover(void);
+void test_flow_stats(void);
 void test_events(void);
 void test_grace(void);
 void test_slots(void);

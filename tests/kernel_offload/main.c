@@ -9,16 +9,16 @@ int main(void)
 		const char *name;
 		void (*run)(void);
 	} tests[] = {
-		{ "classify", test_classify }, { "rtp_stats", test_rtp_stats }, { "events", test_events },
-		{ "grace", test_grace },       { "slots", test_slots },	       { "shared", test_shared },
-		{ "relay", test_relay },
+		{ "classify", test_classify }, { "rtp_stats", test_rtp_stats }, { "rtp_handover", test_rtp_handover },
+		{ "flow_stats", test_flow_stats }, { "events", test_events }, { "grace", test_grace },
+		{ "slots", test_slots },       { "shared", test_shared },       { "relay", test_relay },
 	};
 	unsigned int before, i;
 
 	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
 		before = checks_failed;
 		tests[i].run();
-		printf("%-10s %s\n", tests[i].name, checks_failed == before ? "ok" : "FAILED");
+		printf("%-12s %s\n", tests[i].name, checks_failed == before ? "ok" : "FAILED");
 	}
 	return checks_failed != 0;
 }

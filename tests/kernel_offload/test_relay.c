@@ -53,6 +53,14 @@ static void party_send(const struct party *party, const struct mpo_endpoint *to,
 	(void)sendto(party->fd, bytes, length, 0, &address.any, mpo_address_length(&address));
 }
 
+static __u64 monotonic(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (__u64)now.tv_sec * 1000000000u + (__u64)now.tv_nsec;
+}
+
 /* How many bytes came within WAIT_MS. */
 static ssize_t party_receive(const struct party *party, void *bytes, size_t capacity)
 {
@@ -96,6 +104,40 @@ static struct mpo_transport_config config_of(__u64 handle, __u8 policy, const st
 	config.rtcp_sinks[0] = sink;
 	config.rtcp_sink_count = 1;
 	return config;
+}
+
+/* Another path has carried the packets 100 to 9999 of the 100 that the sockets had before. */
+static void test_resume(struct mpo_relay *relay, __u64 handle, const struct party *from, const struct mpo_endpoint *to,
+			const struct party *sink)
+{
+	struct mpo_rtp_state sockets, kernel = { 0 };
+	__u8 packet[172];
+	__u32 i;
+
+	CHECK_EQUAL(mpo_relay_read_rtp(relay, handle, &sockets), 0);
+	CHECK_EQUAL(sockets.ssrcs[0].ssrc, 9);
+	CHECK_EQUAL(sockets.ssrcs[0].packets, 100);
+	CHECK_EQUAL(sockets.sources[0].highest, 99);
+	mpo_rtp_state_seed(&kernel, &sockets);
+	for (i = 100; i < 10000; i++) {
+		make_rtp(packet, i);
+		mpo_rtp_state_count(&kernel, packet, sizeof(packet), monotonic());
+	}
+	CHECK_EQUAL(mpo_relay_resume_rtp(relay, handle, &kernel), 0);
+	make_rtp(packet, 10001);
+	party_send(from, to, packet, sizeof(packet));
+	CHECK_EQUAL(party_receive(sink, packet, sizeof(packet)), sizeof(packet));
+	do	/* a packet is counted before it is sent; the record may still be open */
+		CHECK_EQUAL(mpo_relay_read_rtp(relay, handle, &sockets), 0);
+	while (sockets.ssrcs[0].packets < 101);
+	CHECK_EQUAL(sockets.ssrcs[0].packets, 101);
+	CHECK_EQUAL(sockets.ssrcs[0].lost, 1);
+	CHECK_EQUAL(sockets.sources[0].highest, 10001);
+	mpo_rtp_state_merge(&sockets, &kernel);
+	CHECK_EQUAL(sockets.ssrcs[0].packets, 10001);
+	CHECK_EQUAL(sockets.ssrcs[0].lost, 1);
+	CHECK_EQUAL(mpo_relay_read_rtp(relay, handle ^ 1ull << 32, &sockets), -ESTALE);
+	CHECK_EQUAL(mpo_relay_resume_rtp(relay, handle ^ 1ull << 32, &kernel), -ESTALE);
 }
 
 static void test_call(void)
@@ -159,6 +201,8 @@ static void test_call(void)
 	CHECK_EQUAL(stats.rtp.ssrcs[0].lost, 0);
 	CHECK_EQUAL(stats.reports, 2);
 
+	test_resume(relay, x[0], &a, &local[0], &b);
+
 	/* A value out of range changes nothing, also not for the good one before it. */
 	configs[0].policy = MPO_POLICY_CLOSED;
 	configs[1].policy = MPO_POLICIES;
@@ -169,7 +213,7 @@ static void test_call(void)
 	CHECK_EQUAL(mpo_relay_close(relay, x, 2), 2);
 	CHECK_EQUAL(mpo_relay_close(relay, x, 2), 0);
 	CHECK_EQUAL(mpo_relay_read_stats(relay, x[0], &stats), 0);
-	CHECK_EQUAL(stats.rtp.packets, 101);
+	CHECK_EQUAL(stats.rtp.packets, 102);
 	CHECK_EQUAL(mpo_relay_close_all(relay), 2);
 	mpo_relay_read_totals(relay, &totals);
 	CHECK_EQUAL(totals.transports, 0);
@@ -200,14 +244,6 @@ static void *send_flood(void *argument)
 	return NULL;
 }
 
-static __u64 monotonic(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (__u64)now.tv_sec * 1000000000u + (__u64)now.tv_nsec;
-}
-
 /*
  * Two floods on eight transports of two workers that are each other's sinks, while all is reconfigured, connected to
  * one peer and the other, closed, opened anew on the same port, and read. The sanitizers are the judges.
@@ -221,6 +257,7 @@ static void test_stress(void)
 	struct mpo_event events[16];
 	struct mpo_relay_totals totals;
 	__u64 handles[CALLS][2], end;
+	struct mpo_rtp_state rtp;
 	struct mpo_relay *relay;
 	pthread_t senders[2];
 	struct party sink;
@@ -255,6 +292,9 @@ static void test_stress(void)
 		CHECK(stats.rtp.errors <= stats.drops[0] + stats.drops[1] + stats.drops[2] + stats.drops[3] +
 						  stats.drops[4] + stats.drops[5] + stats.drops[6]);
 		CHECK(mpo_relay_take_events(relay, events, 16) >= 0);
+		CHECK_EQUAL(mpo_relay_read_rtp(relay, handles[i][0], &rtp), 0);
+		CHECK(rtp.sources[0].highest - rtp.sources[0].base + 1 >= 0);
+		CHECK_EQUAL(mpo_relay_resume_rtp(relay, handles[i][0], &rtp), 0);
 		if (round % 16 == 5) {
 			CHECK_EQUAL(mpo_relay_close(relay, handles[i], 2), 2);
 			/* The port is free as soon as no worker holds the socket any more. */

@@ -15,6 +15,7 @@ from mediaproxy.backends.flow_records import (
     pack_changes,
     unpack_changes,
 )
+from mediaproxy.backends.helper.flow_stats import STATS_SIZE
 from mediaproxy.backends.kernel_backend import BackendSettings, Link
 from mediaproxy.datapath.flow import Capabilities, Flow, InstalledFlow, Slot
 from mediaproxy.datapath.kernel import DatapathEvent
@@ -35,10 +36,12 @@ class FakeBackend:
         self.capabilities = capabilities or Capabilities(strict_source=True)
         self.slots = SLOTS
         self.stats_fd = os.memfd_create("stats")
+        os.ftruncate(self.stats_fd, SLOTS * STATS_SIZE)
         self.tap_fd = -1
         self.watch_fds: Sequence[int] = ()
         self.installed: dict[Endpoint, FlowRecord] = {}
         self.links: tuple[Link, ...] = ()
+        self.unattached: frozenset[int] = frozenset()
         self.events: list[DatapathEvent] = []
         self.refusals: dict[Endpoint, int] = {}
         self.error: Exception | None = None

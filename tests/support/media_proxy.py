@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,21 @@ def proxy_command() -> list[str]:
     return shlex.split(override) if override else [str(Path(sys.executable).parent / "mediaproxy"), "run"]
 
 
+def own_options(lab: NetLab, namespace: Namespace, kernel_path: str) -> list[str]:
+    """Options that keep instances apart, and say which kernel path to take; another proxy knows none of them."""
+    if COMMAND_VARIABLE in os.environ:
+        return []
+    folder = lab.folder / "run"
+    # What a daemon that was killed has left; its kernel objects go with their namespace, but for this one.
+    lab.on_exit(lambda: _unmount(folder / namespace.name / "bpf"))
+    return [f"--instance={namespace.name}", f"--run-dir={folder}", f"--kernel-path={kernel_path}"]
+
+
+def _unmount(path: Path) -> None:
+    if path.is_mount():
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
 class MediaProxyProcess:
     """A running media proxy with the command line that operators of rtpengine use.
 
@@ -35,18 +51,24 @@ class MediaProxyProcess:
         namespace: the host that it stands on; ng is on 127.0.0.1:2223 there.
         interfaces: as for ``--interface``: ``NAME/ADDRESS``.
         options: further options.
+        kernel_path: ``--kernel-path``; the default leaves all media to the relay's threads.
     Raises:
         ProcessFailedError: it did not answer a ping within 15 seconds.
     """
 
     def __init__(
-        self, lab: NetLab, namespace: Namespace, interfaces: Sequence[str], options: Sequence[str] = ()
+        self,
+        lab: NetLab,
+        namespace: Namespace,
+        interfaces: Sequence[str],
+        options: Sequence[str] = (),
+        kernel_path: str = "userspace",
     ) -> None:
         self.command = [
             *proxy_command(), "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1",
             *(f"--interface={interface}" for interface in interfaces), f"--listen-ng=127.0.0.1:{NG_PORT}",
             f"--port-min={PORT_MIN}", f"--port-max={PORT_MAX}", "--delete-delay=0", "--timeout=60", "--num-threads=2",
-            *options,
+            *own_options(lab, namespace, kernel_path), *options,
         ]  # fmt: skip
         self.process: Process = lab.start("mediaproxy", namespace, *self.command)
         self.ng = NgJsonClient(namespace)

@@ -22,6 +22,8 @@ from tests.support.processes import wait_until
 
 PROGRAM = Path(sys.executable).with_name("mediaproxy")
 TIMEOUT = 30.0
+# These daemons stand on this host itself, whose kernel is none of their business.
+ENVIRONMENT = {"PATH": os.environ["PATH"], "MEDIAPROXY_CONFIG_FILE": "none", "MEDIAPROXY_KERNEL_PATH": "userspace"}
 
 RTPENGINE_COMMAND_LINE = (
     "--config-file=none --foreground --log-stderr --log-level=6 --table=-1 --interface=external/127.0.0.2 "
@@ -103,7 +105,7 @@ def running_at(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={"PATH": os.environ["PATH"], "MEDIAPROXY_CONFIG_FILE": "none", **(environment or {})},
+            env={**ENVIRONMENT, **(environment or {})},
             cwd=folder,
         )
     try:
@@ -124,7 +126,7 @@ def start(*options: str, cwd: Path, **environment: str) -> subprocess.CompletedP
         timeout=TIMEOUT,
         check=False,
         cwd=cwd,
-        env={"PATH": os.environ["PATH"], "MEDIAPROXY_CONFIG_FILE": "none", **environment},
+        env={**ENVIRONMENT, **environment},
     )
 
 
@@ -218,7 +220,7 @@ def test_start_without_enough_descriptors_says_so_and_ends(tmp_path: Path, backg
         timeout=TIMEOUT,
         check=False,
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "MEDIAPROXY_CONFIG_FILE": "none"},
+        env=ENVIRONMENT,
     )
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
@@ -232,7 +234,7 @@ def test_unread_log_pipe_does_not_stop_the_daemon(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [str(PROGRAM), "run", "-i", "127.0.0.2", "-n", f"127.0.0.1:{port}", "-f"],
         stderr=subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "MEDIAPROXY_CONFIG_FILE": "none"},
+        env=ENVIRONMENT,
     )
     try:
         wait_until(lambda: is_up(port), TIMEOUT, "answer to a ping")
@@ -384,7 +386,7 @@ def test_nothing_configured_serves_on_the_defaults_and_says_what_it_chose(tmp_pa
         process = subprocess.Popen(
             ["unshare", "--net", "sh", "-ec", script],
             stderr=output,
-            env={"PATH": os.environ["PATH"], "MEDIAPROXY_CONFIG_FILE": "none"},
+            env=ENVIRONMENT,
         )
     try:
         wait_until(lambda: "notice ready" in log.read_text(), TIMEOUT, "start")

@@ -1,4 +1,4 @@
-"""The one module that knows the C helper ``_mediaproxy_offload``: its functions, typed.
+"""The relay of the C helper (``mpo_relay_*``), typed.
 
 Ownership and errors of each function: ``kernel_offload/include/mpo.h``. All of them return a count, 0 or ``-errno``,
 and run without the interpreter lock. Structures cross as plain memory that Python packs and unpacks by
@@ -12,6 +12,8 @@ from typing import Final, NewType, Protocol, cast
 
 import _mediaproxy_offload
 
+from mediaproxy.backends.helper.rtp import SSRC_STATS, SSRCS_MAX, StatePointer
+
 RelayPointer = NewType("RelayPointer", object)
 """``struct mpo_relay *``; ends with ``mpo_relay_destroy``."""
 Pointer = NewType("Pointer", object)
@@ -19,7 +21,6 @@ Pointer = NewType("Pointer", object)
 
 SINKS_MAX: Final = 8
 CLOCK_RATES_MAX: Final = 16
-SSRCS_MAX: Final = 4
 DROP_REASONS: Final = 7
 CONFIG_OPAQUE: Final = 1
 CONFIG_DROP: Final = 2
@@ -39,9 +40,6 @@ HANDLES: Final = tuple(Struct(f"={count}Q") for count in range(SINKS_MAX + 1))
 """Arrays of handles, by their length."""
 EVENT: Final = Struct("=Q16sHxxIBB6x")
 """``struct mpo_event``: handle, source, ssrc, kind, packet class."""
-SSRC_STATS: Final = Struct("=QQQIIIIIIIB11x")
-"""``struct mpo_ssrc_stats``: packets, bytes, last seen, ssrc, timestamp, sequence, lost, duplicates, reordered, jitter,
-payload type."""
 STREAM_HEAD: Final = Struct("=6Q")
 """``struct mpo_stream_stats`` up to its SSRCs: packets, bytes, errors, packets out, bytes out, last seen."""
 STREAM_SIZE: Final = STREAM_HEAD.size + SSRC_STATS.size * SSRCS_MAX
@@ -65,6 +63,8 @@ class RelayFunctions(Protocol):
     def mpo_relay_take_events(self, relay: RelayPointer, events: Pointer, capacity: int, /) -> int: ...
     def mpo_relay_stats(self, relay: RelayPointer, count: Pointer, /) -> Pointer: ...
     def mpo_relay_read_stats(self, relay: RelayPointer, handle: int, out: Pointer, /) -> int: ...
+    def mpo_relay_read_rtp(self, relay: RelayPointer, handle: int, out: StatePointer, /) -> int: ...
+    def mpo_relay_resume_rtp(self, relay: RelayPointer, handle: int, state: StatePointer, /) -> int: ...
     def mpo_relay_read_totals(self, relay: RelayPointer, out: Pointer, /) -> None: ...
     def mpo_relay_thread_ids(self, relay: RelayPointer, ids: Pointer, capacity: int, /) -> int: ...
 

@@ -17,7 +17,7 @@ static int bpf(int command, union bpf_attr *attr, unsigned int size)
 	return result < 0 ? -errno : (int)result;
 }
 
-int mpo_redirect_attach(__u32 from_ifindex, __u32 to_ifindex)
+int mpo_load_redirect(__u32 from_ifindex, __u32 to_ifindex)
 {
 	/* return bpf_redirect(to_ifindex, 0); */
 	const struct bpf_insn program[] = {
