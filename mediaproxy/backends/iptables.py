@@ -278,7 +278,8 @@ class IptablesBackend:
             OffloadError: the tables can't be changed; what was wanted to be set is not.
         """
         gone = [self._flows[local] for local in wanted if local in self._flows]
-        new = [self._install(record) for record in wanted.values() if record is not None]
+        used = {flow.zoned.zone for flow in self._flows.values()}
+        new = [self._install(record, used) for record in wanted.values() if record is not None]
         if not gone and not new:
             return
         try:
@@ -301,8 +302,7 @@ class IptablesBackend:
             self._lose(str(error))
             raise
 
-    def _install(self, record: FlowRecord) -> _Installed:
-        used = {flow.zoned.zone for flow in self._flows.values()}
+    def _install(self, record: FlowRecord, used: set[int]) -> _Installed:
         while True:
             zone = _FIRST_ZONE + self._next_zone
             self._next_zone = (self._next_zone + 1) % _ZONES

@@ -35,6 +35,8 @@ _NAT: Final = {"DNAT": "to_destination", "SNAT": "to_source"}
 _NAT6_REVISION: Final = 1
 _NAT6_TARGET: Final = Struct("=H29sB I16s16sHH")
 """``struct xt_entry_target`` (size, name, revision) and ``struct nf_nat_range``."""
+_MATCH: Final = Struct("=H29sB")
+"""``struct xt_entry_match``: size, name, revision; its data follows."""
 _JUMP: Final = Struct("=H29sB i4x")
 """``struct xt_standard_target``: libiptc turns the chain's name into the verdict."""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -204,16 +206,17 @@ class Table:
     def take_out_commented(self, chain: str, comment: str) -> int:
         """Delete the rules that carry this comment. Returns how many there were."""
         with self._named(f"delete from {chain}"):
-            kept = self._iptc.Chain(self._table, chain)
-            doomed = [rule for rule in kept.rules if comment in _comments(rule)]
-            for rule in doomed:
-                kept.delete_rule(rule)
+            doomed = [number for number, entry in enumerate(self._entries(chain)) if comment in _comments(entry)]
+            for number in reversed(doomed):
+                handle = ctypes.c_void_p(self._table._handle)
+                if not self._table._iptc.iptc_delete_num_entry(chain.encode("ascii"), number, handle):
+                    raise OffloadError(f"{self._words()}: rule {number + 1} of {chain} can't be deleted")
             return len(doomed)
 
     def comments(self, chain: str) -> list[str]:
         """All comments of a chain's rules, in order."""
         with self._named(f"read {chain}"):
-            return [text for rule in self._iptc.Chain(self._table, chain).rules for text in _comments(rule)]
+            return [text for entry in self._entries(chain) for text in _comments(entry)]
 
     def count(self, chain: str) -> int:
         """How many rules a chain has."""
@@ -287,8 +290,22 @@ def _nat6(rule: Rule) -> bytes:
     )
 
 
-def _comments(rule: Any) -> list[str]:
-    return [str(part.comment) for part in rule.matches if part.name == "comment"]
+def _comments(entry: Any) -> list[str]:
+    """The comments of a ``struct ipt_entry`` or ``ip6t_entry``.
+
+    Read from its bytes: to ask python-iptables it would have to load the extension of whatever others' rules consist of.
+    """
+    start = type(entry).elems.offset
+    data = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
+    found = []
+    while start + _MATCH.size <= entry.target_offset:
+        size, name, _ = _MATCH.unpack_from(data, start)
+        if size < _MATCH.size:
+            break
+        if name.split(b"\0", 1)[0] == b"comment":
+            found.append(data[start + _MATCH.size : start + size].split(b"\0", 1)[0].decode("utf-8", "replace"))
+        start += size
+    return found
 
 
 class TableSizes:
