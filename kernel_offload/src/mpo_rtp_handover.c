@@ -88,14 +88,14 @@ static bool mistook(const struct mpo_rtp_source *before, bool before_is_later, c
 
 	if (unknown < STALE)
 		return false;
-	/* Who has seen a restart hears nothing of the sequence before it any more. */
+	/* After a restart nothing is heard of the sequence before it any more. */
 	if (before_is_later)
 		return true;
-	move(&moved, before->highest + step_to(before->highest, after->base) - after->base);
-	if (near(moved.base, before))
+	/* The one began where the other ended. */
+	if (distance(step_to(before->highest, after->base), 0) < MPO_RTP_MAX_DROPOUT)
 		return true;
 	/* Or the two went on side by side. */
-	move(&moved, before->highest + step_to(before->highest, after->highest) - moved.highest);
+	move(&moved, before->highest + step_to(before->highest, after->highest) - after->highest);
 	return near(before->highest, &moved);
 }
 

@@ -265,10 +265,29 @@ static void test_seed(void)
 	CHECK_SUM(113, 9, 220);
 	CHECK_EQUAL(sum.ssrcs[0].duplicates, 1);
 	CHECK_EQUAL(sum.ssrcs[0].reordered, 1);
+	/* Doubled as far back as can be known, after two changes of path. */
+	mpo_rtp_state_seed(&sockets, &kernel);
+	count(&sockets, 7, 121, now += MS);
+	CHECK_SUM(114, 9, 220);
+	CHECK_EQUAL(sum.ssrcs[0].duplicates, 2);
+	memset(&sum, 0, sizeof(sum));
+	mpo_rtp_state_seed(&sum, &sockets);	/* a third path, which goes on for the two */
+	count(&sum, 7, 124, now += MS);
+	CHECK_EQUAL(sum.ssrcs[0].duplicates, 1);
 	/* The kernel alone, as after a restart of the daemon, knows what the sockets had. */
 	CHECK_EQUAL(kernel.ssrcs[0].lost, 9);
 	memset(&sockets, 0, sizeof(sockets));
 	CHECK_SUM(3, 9, 220);
+	/* What the kernel counts the sockets know for doubled, long after. */
+	begin();
+	count_run(&sockets, 100, 199, &now);
+	mpo_rtp_state_seed(&kernel, &sockets);
+	count_run(&kernel, 200, 290, &now);
+	mpo_rtp_state_seed(&sockets, &kernel);
+	count(&sockets, 7, 210, now += MS);	/* 80 behind */
+	count(&sockets, 7, 290, now += MS);
+	CHECK_SUM(193, 0, 290);
+	CHECK_EQUAL(sum.ssrcs[0].duplicates, 2);
 }
 
 /* The first packet of all was lost on its way to this path: what came before it came by the other. */
@@ -296,6 +315,8 @@ static void test_wraps(void)
 /* Nobody told the kernel of the stream, or the stream is new: it began while its first packets were queued. */
 static void test_no_seed(void)
 {
+	__u32 number;
+
 	begin();
 	count_run(&sockets, 65530, 65537, &now);
 	count_run(&kernel, 65540, 65600, &now);
@@ -305,6 +326,15 @@ static void test_no_seed(void)
 	count_run(&kernel, 65538, 65600, &now);
 	count_run(&sockets, 65533, 65537, &now);
 	CHECK_SUM(63 + 5, 0, 64);
+	/* Side by side for long: every two thousandth packet goes up. */
+	begin();
+	count_run(&kernel, 100, 99999, &now);
+	for (number = 100000; number < 140000; number += 2000) {
+		count(&sockets, 7, number, now += 20 * MS);
+		count_run(&kernel, number + 1, number + 1999, &now);
+	}
+	count(&sockets, 7, 140000, now += 20 * MS);
+	CHECK_SUM(139901, 0, 140000);
 }
 
 static void test_restart(void)
@@ -336,6 +366,15 @@ static void test_restart(void)
 	count_run(&kernel, 40004, 40050, &now);
 	count_run(&sockets, 40000, 40003, &now);
 	CHECK_SUM(100 + 47 + 4, 0, 40050);
+
+	/* The same, and only the kernel knows how far it had come before. */
+	begin();
+	count_run(&sockets, 100, 199, &now);
+	mpo_rtp_state_seed(&kernel, &sockets);
+	count_run(&kernel, 201, 299, &now);
+	count_run(&kernel, 40004, 40050, &now);
+	count_run(&sockets, 40000, 40003, &now);
+	CHECK_SUM(199 + 47 + 4, 1, 40050);
 }
 
 /* The kernel lost its flow and nobody could tell the sockets in time: they take what goes on for a restart. */
@@ -365,6 +404,24 @@ static void test_stale(void)
 	count_run(&sockets, 10000, 10001, &now);
 	count_run(&kernel, 10002, 30000, &now);
 	CHECK_SUM(29901, 0, 30000);
+	/* The same, and it is the socket that hears the last one; it has followed all the way. */
+	begin();
+	count_run(&sockets, 100, 199, &now);
+	mpo_rtp_state_seed(&kernel, &sockets);
+	count_run(&kernel, 200, 9999, &now);
+	count_run(&sockets, 10000, 10001, &now);
+	for (last = 12000; last < 30000; last += 2000) {
+		count_run(&kernel, last - 1998, last - 1, &now);
+		count_run(&sockets, last, last + 1, &now);
+	}
+	CHECK_SUM(28001 - 99, 0, 28001);
+	/* Nobody told the sockets for an hour after they took over. */
+	begin();
+	count_run(&sockets, 100, 199, &now);
+	mpo_rtp_state_seed(&kernel, &sockets);
+	count_run(&kernel, 200, 9999, &now);
+	count_run(&sockets, 10001, 55000, &now);
+	CHECK_SUM(54900, 1, 55000);
 	/* A true restart after all. */
 	begin();
 	count_run(&sockets, 100, 199, &now);

@@ -29,6 +29,7 @@ from mediaproxy.datapath import (
 )
 from mediaproxy.errors import PortBusyError, RelayError
 from mediaproxy.net import Endpoint
+from tests.support.rtp_paths import Path as RtpPath
 
 DEADLINE = 10.0
 STUN = struct.pack("!HHI12s", 1, 0, 0x2112A442, b"transaction!")
@@ -325,6 +326,37 @@ def test_tos_is_set_on_what_leaves(relay: UserspaceRelay) -> None:
                 _, [(_, kind, data)], _, _ = b.party.socket.recvmsg(2048, 64)
                 assert kind == received
                 assert data[0] == expected
+
+
+def test_rtp_state_is_what_the_counters_say(relay: UserspaceRelay, legs: tuple[Leg, Leg]) -> None:
+    a, b = legs
+    a.party.send(a.local, *(rtp_packet(number) for number in (10, 11, 13)), rtp_packet(7, ssrc=0xBEEF))
+    b.party.receive_numbers(4)
+    assert relay.ssrc_counters(relay.rtp_state(a.rtp)) == relay.counters(a.rtp).rtp.ssrcs
+    assert [one.ssrc for one in relay.ssrc_counters(relay.rtp_state(a.rtp))] == [0xBEEF, 0xCAFE]
+    relay.close([a.rtp])
+    assert relay.ssrc_counters(relay.rtp_state(a.rtp)) == ()
+    relay.resume_rtp(a.rtp, relay.rtp_state(b.rtp))  # closed: nothing happens
+
+
+def test_stream_that_another_path_has_carried_goes_on_without_loss(
+    relay: UserspaceRelay, legs: tuple[Leg, Leg]
+) -> None:
+    a, b = legs
+    a.party.send(a.local, *(rtp_packet(number) for number in (100, 101, 103)))
+    b.party.receive_numbers(3)
+    other = RtpPath(relay.rtp_state(a.rtp))
+    other.count_all(range(104, 20000), time.monotonic_ns())
+    relay.resume_rtp(a.rtp, other.state)
+    a.party.send(a.local, *(rtp_packet(number) for number in (20000, 102, 20002)))
+    b.party.receive_numbers(3)
+    sockets = relay.rtp_state(a.rtp)
+    (merged,) = relay.ssrc_counters(relay.merge_rtp([sockets, other.state]))
+    # 102 comes so late that it is a jump: neither received nor a duplicate (RFC 3550, A.1).
+    assert (merged.packets, merged.lost, merged.extended_sequence) == (19900 + 2, 2, 20002)
+    (own,) = relay.ssrc_counters(sockets)
+    assert (own.packets, own.lost) == (6, 2)
+    assert relay.counters(a.rtp).rtp.packets == 6
 
 
 def test_several_sinks_get_a_copy_each(relay: UserspaceRelay) -> None:
