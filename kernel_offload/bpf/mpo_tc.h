@@ -116,6 +116,9 @@ MPO_INLINE int mpo_tc(struct __sk_buff *skb, __u32 at)
 		mpo_up(stats, MPO_FLOW_UP_FAILED);
 		return TC_ACT_UNSPEC;
 	}
+	/* bpf_redirect_neigh() takes an Ethernet header away, so there has to be one; else it drops the packet. */
+	if (at == 0 && verdict == MPO_FORWARD && bpf_skb_change_head(skb, ETH_HLEN, 0))
+		verdict = MPO_DISCARD;
 	if (verdict == MPO_DISCARD) {
 		mpo_drop(stats, MPO_FLOW_DROP_FAILED);
 		return TC_ACT_SHOT;
