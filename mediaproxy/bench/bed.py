@@ -22,6 +22,7 @@ TRIES: Final = 2
 """A rate has failed when it failed this often."""
 RECOVERY_SECONDS: Final = 0.4
 RECOVERY_TRIES: Final = 3
+RESTARTS_MAX: Final = 5
 GROWTH: Final = 1.2
 LOWEST_PPS: Final = 1_000
 
@@ -184,6 +185,8 @@ class Bed:
             if easy.loss < LOSS_FREE:
                 return
         self.restarts += 1
+        if self.restarts > RESTARTS_MAX:
+            raise BenchError(f"it loses {easy.loss:.0%} of {self._easy_pps:,} packets/s, also when started anew")
         self.notes.append(
             f"after {failed.run.loss:.0%} loss at {failed.run.offered_pps:,.0f} packets/s it kept losing"
             f" {easy.loss:.0%} at {self._easy_pps:,} and had to be started anew"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import mmap
 import os
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from mediaproxy.backends.flow_records import REMOVE, SET, FlowRecord, pack_record, results
+from mediaproxy.backends.flow_stats import FlowStatsMemory
 from mediaproxy.backends.kernel_backend import BackendSettings, KernelBackend, Link, NftForm
 from mediaproxy.bench.calls import PlannedCall, plan_calls
 from mediaproxy.bench.errors import BenchError
@@ -20,10 +20,6 @@ from mediaproxy.bench.load import MediaFlow
 from mediaproxy.errors import OffloadError
 from mediaproxy.privileged.probe import Open
 
-_STATS_SIZE: Final = 424  # struct mpo_flow_stats
-_GENERATION: Final = struct.Struct("=I")
-_PACKETS: Final = struct.Struct("=Q")
-_PACKETS_OFFSET: Final = 8
 _SETUP_SECONDS: Final = 0.2
 """So long flows are set and removed for the set-up rate, at least once."""
 _SPARE_SLOTS: Final = 64
@@ -39,7 +35,7 @@ class OpenKernel:
         self.flows: Sequence[MediaFlow] = [flow for call in planned for flow in call.media]
         self.notes: Sequence[str] = ()
         self.setup_per_s: float | None = None
-        self._stats: mmap.mmap | None = None
+        self._stats: FlowStatsMemory | None = None
         self._records = [
             (call, side, lab.relay_devices[1 - side].index, lab.relay_devices[1 - side].mtu)
             for call in planned
@@ -52,10 +48,9 @@ class OpenKernel:
         Raises:
             BenchError: a flow was refused.
         """
-        if self._backend.stats_fd >= 0:
-            self._stats = mmap.mmap(self._backend.stats_fd, self._backend.slots * _STATS_SIZE)
-            for number in range(len(self._records)):
-                _GENERATION.pack_into(self._stats, number * _STATS_SIZE, 1)
+        self._stats = FlowStatsMemory(self._backend.stats_fd, self._backend.slots)
+        for call, side, *_ in self._records:
+            self._stats.seed(call.installed(side).slot, None)
         sets, removals = self._pack(SET), self._pack(REMOVE)
         times: list[float] = []
         while True:
@@ -89,10 +84,7 @@ class OpenKernel:
             return 0
         with self._lab.relay.inside():
             self._backend.check()
-        return sum(
-            _PACKETS.unpack_from(self._stats, number * _STATS_SIZE + _PACKETS_OFFSET)[0]
-            for number in range(len(self._records))
-        )
+        return self._stats.totals().packets
 
     def close(self) -> None:
         """Let go of the statistics; the backend ends elsewhere."""
@@ -134,6 +126,10 @@ class KernelCandidate:
         lab = self.lab
         settings = BackendSettings("bench", None, 2 * calls + _SPARE_SLOTS, self._form)
         lab.relay.set_sysctls({"ipv4/ip_forward": int(self._forwarding)})
+        if self._forwarding:
+            # Connection tracking is there once something asks for it; what it counts is how iptables knows.
+            with contextlib.suppress(OSError):
+                lab.relay.set_sysctls({"netfilter/nf_conntrack_acct": 1})
         try:
             with lab.relay.inside():
                 backend = self._opener(settings)

@@ -139,21 +139,18 @@ class Lab:
             with self.relay.inside(), pyroute2.IPRoute() as route:
                 route.link("set", index=route.link_lookup(ifname="lo")[0], state="up")
                 route.link("add", ifname=relay_end, kind="veth", peer={"ifname": agent_end, "net_ns_fd": agents.fd})
+            # This end first: the kernel lets XDP send by a veth only whose peer had GRO on when it was set up.
+            with agents.inside(), pyroute2.IPRoute() as route:
+                _prepare_offloads(agent_end)
+                self.agent_devices.append(_bring_up(route, agent_end))
+            with self.relay.inside(), pyroute2.IPRoute() as route:
                 _prepare_offloads(relay_end)
                 device = _bring_up(route, relay_end)
                 for number in range(self.addresses):
                     route.addr("add", index=device.index, address=self.local_address(side, number), prefixlen=24)
-                route.neigh(
-                    "replace",
-                    dst=self.agent_address(side),
-                    lladdr=AGENT_MAC,
-                    ifindex=device.index,
-                    state="permanent",
-                )
+                neighbour = {"dst": self.agent_address(side), "lladdr": AGENT_MAC, "ifindex": device.index}
+                route.neigh("replace", **neighbour, state="permanent")
                 self.relay_devices.append(device)
-            with agents.inside(), pyroute2.IPRoute() as route:
-                _prepare_offloads(agent_end)
-                self.agent_devices.append(_bring_up(route, agent_end))
         except pyroute2.NetlinkError as error:
             raise BenchError(f"the network for the measurement can't be built: {error}") from error
 

@@ -23,7 +23,7 @@ from mediaproxy.privileged.openers import OPENERS
 BACKENDS: Final[Mapping[str, Callable[[Lab], Candidate]]] = {
     NULL: NullCandidate,
     "tc": lambda lab: KernelCandidate("tc", lab, OPENERS["tc"]),
-    "xdp": lambda lab: KernelCandidate("xdp", lab, OPENERS["xdp"]),
+    "xdp": lambda lab: KernelCandidate("xdp", lab, OPENERS["xdp"], forwarding=True),
     "nft-readable": lambda lab: KernelCandidate("nft-readable", lab, OPENERS["nft"]),
     "nft-fast": lambda lab: KernelCandidate("nft-fast", lab, OPENERS["nft"], NftForm.FAST),
     "iptables": lambda lab: KernelCandidate("iptables", lab, OPENERS["iptables"], forwarding=True),

@@ -81,19 +81,19 @@ def check_rp_filter(host: Host, subject: Subject) -> Iterator[Finding]:
 
 
 def check_forwarding(host: Host, subject: Subject) -> Iterator[Finding]:
-    """Only iptables sends media through the forwarding path of the stack."""
+    """iptables sends media through the forwarding path of the stack; xdp asks the stack for the way."""
     forwarding = host.read("/proc/sys/net/ipv4/ip_forward")
     if forwarding is None:
         return
-    if forwarding == "0" and subject.kernel_path is KernelPath.IPTABLES:
+    if forwarding == "0" and subject.kernel_path in {KernelPath.IPTABLES, KernelPath.XDP}:
         yield Finding(
             "ip-forward",
             Severity.WARNING,
-            "ip_forward is 0: the iptables backend forwards nothing",
-            "sysctl net.ipv4.ip_forward=1 (the other backends do not need it)",
+            f"ip_forward is 0: the {subject.kernel_path.value} backend forwards nothing",
+            "sysctl net.ipv4.ip_forward=1 (tc and nft do not need it)",
         )
     else:
-        yield Finding("ip-forward", Severity.OK, f"ip_forward is {forwarding}; only iptables would need it")
+        yield Finding("ip-forward", Severity.OK, f"ip_forward is {forwarding}; tc and nft do not need it")
 
 
 def check_mtu(host: Host, subject: Subject) -> Iterator[Finding]:

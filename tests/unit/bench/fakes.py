@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mediaproxy.backends.flow_records import CHANGE, RESULT, RESULT_OFFSET, unpack_changes
+from mediaproxy.backends.flow_stats import FlowStatsWriter
 from mediaproxy.backends.kernel_backend import Link
 from mediaproxy.bench.results import Result, Results, Sample
 from mediaproxy.datapath.flow import Capabilities
 from mediaproxy.datapath.kernel import DatapathEvent
-
-STATS_SIZE = 424
 
 
 def sample(ns: float | None = 1000.0, p50: float = 60.0, *, limited: bool = False, notes: Sequence[str] = ()) -> Sample:
@@ -52,8 +50,8 @@ class FakeBackend:
 
     def __init__(self, slots: int, room: int) -> None:
         self.slots = slots
-        self.stats_fd = os.memfd_create("fake", os.MFD_CLOEXEC)
-        os.ftruncate(self.stats_fd, slots * STATS_SIZE)
+        self.stats = FlowStatsWriter(slots)
+        self.stats_fd = self.stats.fd
         self.flows: dict[int, tuple[str, int]] = {}
         self.links: Sequence[Link] = ()
         self.checked = 0
@@ -75,6 +73,10 @@ class FakeBackend:
                 self.flows[slot] = (str(record.installed.flow.target), record.ifindex)
             RESULT.pack_into(records, number * CHANGE.size + RESULT_OFFSET, result)
 
+    @property
+    def unattached(self) -> Collection[int]:
+        return ()
+
     def dump(self) -> bytearray:
         return bytearray()
 
@@ -83,7 +85,7 @@ class FakeBackend:
         return []
 
     def leave(self) -> None:
-        os.close(self.stats_fd)
+        self.stats.close()
 
     def remove(self) -> None:
-        os.close(self.stats_fd)
+        self.stats.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
-import struct
 from collections.abc import Iterator
 from typing import cast
 
@@ -15,7 +13,7 @@ from mediaproxy.bench.errors import BenchError
 from mediaproxy.bench.kernel_candidate import KernelCandidate
 from mediaproxy.bench.lab import Device, Lab
 from mediaproxy.errors import OffloadError
-from tests.unit.bench.fakes import STATS_SIZE, FakeBackend
+from tests.unit.bench.fakes import FakeBackend
 
 
 class _FakeNamespace:
@@ -75,17 +73,16 @@ def test_open_sets_both_flows_of_every_call_with_their_way_out() -> None:
         assert [link.index for link in opener.backend.links] == [2, 3]
         assert opened.setup_per_s is not None
         assert opened.cpu_ns() == 7
-    assert lab.relay.sysctls == {"ipv4/ip_forward": 1}
+    assert lab.relay.sysctls == {"ipv4/ip_forward": 1, "netfilter/nf_conntrack_acct": 1}
 
 
 def test_open_gives_every_slot_its_generation_and_sums_what_they_count() -> None:
     opener = _Opened()
     candidate, _ = _candidate(opener)
     with candidate.open(2) as opened:
-        with mmap.mmap(opener.backend.stats_fd, opener.backend.slots * STATS_SIZE) as stats:
-            assert [struct.unpack_from("=I", stats, slot * STATS_SIZE)[0] for slot in range(5)] == [1, 1, 1, 1, 0]
-            struct.pack_into("=Q", stats, 0 * STATS_SIZE + 8, 5)
-            struct.pack_into("=Q", stats, 3 * STATS_SIZE + 8, 6)
+        assert opener.backend.stats.set(0, 1, 5, 500, 1)
+        assert opener.backend.stats.set(3, 1, 6, 600, 1)
+        assert not opener.backend.stats.set(4, 1, 1, 1, 1)
         assert opened.moved() == 11
         assert opener.backend.checked == 1
 

@@ -77,10 +77,11 @@ def test_rp_filter_of_devices_without_relay_addresses_does_not_matter() -> None:
     [
         (KernelPath.IPTABLES, "0", Severity.WARNING),
         (KernelPath.IPTABLES, "1", Severity.OK),
+        (KernelPath.XDP, "0", Severity.WARNING),
         (KernelPath.AUTO, "0", Severity.OK),
     ],
 )
-def test_forwarding_only_iptables_needs_it(path: KernelPath, forwarding: str, severity: Severity) -> None:
+def test_forwarding_only_iptables_and_xdp_need_it(path: KernelPath, forwarding: str, severity: Severity) -> None:
     host = FakeHost()
     host.files["/proc/sys/net/ipv4/ip_forward"] = forwarding
     (finding,) = check_forwarding(host, replace(ONE, kernel_path=path))
