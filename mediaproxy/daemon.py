@@ -39,7 +39,9 @@ from mediaproxy.config import (
     resolve_addresses,
 )
 from mediaproxy.datapath.kernel import DatapathEventKind
-from mediaproxy.datapath.relay import SourceEvent
+from mediaproxy.datapath.kernel_path import KernelPath
+from mediaproxy.datapath.offload import OffloadingRelay
+from mediaproxy.datapath.relay import KernelReport, Relay, SourceEvent
 from mediaproxy.engine import Engine, EngineSettings
 from mediaproxy.errors import MediaProxyError
 from mediaproxy.interfaces import Interface, Interfaces
@@ -96,7 +98,15 @@ _EVENT_LEVELS: Final[Mapping[EventKind, LogLevel]] = {
     EventKind.SOURCE_REFUSED: LogLevel.WARNING,
     EventKind.DELETE_SCHEDULED: LogLevel.DEBUG,
     EventKind.CLOSED: LogLevel.INFO,
+    EventKind.PATH: LogLevel.INFO,
+    EventKind.PATH_DETAIL: LogLevel.DEBUG,
+    EventKind.ORPHAN_ENDED: LogLevel.NOTICE,
     EventKind.WARNING: LogLevel.WARNING,
+}
+_DATAPATH_LEVELS: Final[Mapping[DatapathEventKind, LogLevel]] = {
+    DatapathEventKind.LOST: LogLevel.ERROR,
+    DatapathEventKind.RESTORED: LogLevel.NOTICE,
+    DatapathEventKind.NOTE: LogLevel.NOTICE,
 }
 _CONTROL_LEVELS: Final[Mapping[ControlEventKind, LogLevel]] = {
     ControlEventKind.REQUEST_REFUSED: LogLevel.NOTICE,
@@ -201,9 +211,17 @@ def descriptor_warning(limit: int, interfaces: tuple[Interface, ...]) -> str | N
 class Core:
     """The engine with its relay, as the loop turns it: every entry point ends with ``_settle``."""
 
-    def __init__(self, engine: Engine, relay: UserspaceRelay, logger: Logger) -> None:
+    def __init__(
+        self, engine: Engine, sockets: UserspaceRelay, offloading: OffloadingRelay | None, logger: Logger
+    ) -> None:
+        """Args:
+        sockets: whose reports are taken.
+        offloading: the same relay with a kernel path, if there is one.
+        """
         self._engine = engine
-        self._relay = relay
+        self._sockets = sockets
+        self._relay: Relay = sockets if offloading is None else offloading
+        self._offloading = offloading
         self._logger = logger
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -228,7 +246,7 @@ class Core:
         now = time.monotonic()
         try:
             try:
-                for report in self._relay.take_events():
+                for report in self._sockets.take_events():
                     self._on_report(report, now)
             finally:
                 self._settle(now)
@@ -240,6 +258,19 @@ class Core:
             self._engine.source_seen(report, now)
         except Exception:  # noqa: BLE001  # the boundary of a report: the others are not to blame
             self._fail("report of the relay")
+
+    def on_datapath(self) -> None:
+        """The kernel path has something to tell."""
+        now = time.monotonic()
+        try:
+            try:
+                if self._offloading is not None:
+                    for event in self._offloading.take_datapath_events():
+                        self._logger.log(_DATAPATH_LEVELS[event.kind], event.kind.value, {"what": event.text})
+            finally:
+                self._settle(now)
+        except Exception:  # noqa: BLE001  # the boundary of what the kernel path reports
+            self._fail("events of the kernel path")
 
     def on_timer(self) -> None:
         """The next deadline has come."""
@@ -269,9 +300,17 @@ class Core:
         changes = self._engine.take_config_changes()
         if changes:
             self._relay.configure(changes)
+        deadlines = [self._engine.next_deadline()]
+        if self._offloading is not None:
+            self._offloading.settle(now)
+            for change in self._offloading.take_changes():
+                self._engine.path_changed(change)
+            if self._offloading.has_events:
+                asyncio.get_running_loop().call_soon(self.on_datapath)
+            deadlines.append(self._offloading.next_deadline())
         for event in self._engine.take_events():
             self._log_event(event)
-        deadline = self._engine.next_deadline()
+        deadline = min((when for when in deadlines if when is not None), default=None)
         # A timer that comes too early costs one look; moving it with each request would cost more.
         if deadline is not None and deadline < self._timer_at:
             deadline = max(deadline, self._not_before)
@@ -336,12 +375,13 @@ class Daemon:
         """
         loop = asyncio.get_running_loop()
         interfaces = self._addresses.interfaces
-        with UserspaceRelay(relay_workers(self._settings), relay_capacity(interfaces)) as relay:
-            # Here the relay is put into the one that also uses ``self._kernel.datapath`` (unless that is None).
+        with UserspaceRelay(relay_workers(self._settings), relay_capacity(interfaces)) as sockets:
+            offloading = self._offload(sockets)
             counters = ControlCounters()
             engine = Engine(
                 interfaces=Interfaces(interfaces),
-                relay=relay,
+                relay=sockets if offloading is None else offloading,
+                orphans=offloading,
                 settings=engine_settings(self._settings),
                 addresses=AddressPolicy(
                     self._settings.media_allow,
@@ -356,17 +396,17 @@ class Daemon:
                 now=time.monotonic(),
                 wall_offset=time.time() - time.monotonic(),
             )
-            core = Core(engine, relay, self._logger)
+            core = Core(engine, sockets, offloading, self._logger)
             self._handle_signals(loop)
-            loop.add_reader(relay.event_fd, core.on_reports)
-            self._watch_kernel(loop)
+            loop.add_reader(sockets.event_fd, core.on_reports)
+            self._watch_kernel(loop, core)
             try:
                 with self._listeners(ControlDispatcher(core, ReplyCache(), counters, core.log_control), core):
                     on_ready()
                     await self._stop.wait()
             finally:
                 self._unwatch_kernel(loop)
-                loop.remove_reader(relay.event_fd)
+                loop.remove_reader(sockets.event_fd)
                 core.close()
 
     @contextlib.contextmanager
@@ -384,18 +424,26 @@ class Daemon:
                 listener.start(asyncio.get_running_loop())
             yield
 
-    def _watch_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _offload(self, sockets: UserspaceRelay) -> OffloadingRelay | None:
+        """The relay of both paths, if there is a kernel path."""
+        datapath = self._kernel.datapath
+        rejected = tuple((one.backend, one.reason) for one in self._kernel.candidates if not one.works)
+        if datapath is None:
+            sockets.kernel_report = KernelReport(rejected=rejected, failure=self._kernel.reason)
+            return None
+        return OffloadingRelay(sockets, KernelPath(datapath, sockets, secrets.randbits(32)), datapath.name, rejected)
+
+    def _watch_kernel(self, loop: asyncio.AbstractEventLoop, core: Core) -> None:
         if self._kernel.datapath is not None:
-            loop.add_reader(self._kernel.datapath.fileno(), self._on_kernel_events, loop, self._kernel.datapath)
+            loop.add_reader(self._kernel.datapath.fileno(), self._on_datapath, loop, core, self._kernel.datapath)
 
     def _unwatch_kernel(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._kernel.datapath is not None:
             loop.remove_reader(self._kernel.datapath.fileno())
 
-    def _on_kernel_events(self, loop: asyncio.AbstractEventLoop, datapath: RemoteDatapath) -> None:
-        for event in datapath.take_events():
-            level = LogLevel.WARNING if event.kind is DatapathEventKind.LOST else LogLevel.NOTICE
-            self._logger.log(level, event.kind.value, {"text": event.text})
+    @staticmethod
+    def _on_datapath(loop: asyncio.AbstractEventLoop, core: Core, datapath: RemoteDatapath) -> None:
+        core.on_datapath()
         if datapath.has_failed:
             loop.remove_reader(datapath.fileno())
 

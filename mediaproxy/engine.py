@@ -11,11 +11,15 @@ from mediaproxy.calls.latching import Latch
 from mediaproxy.calls.lifecycle import Lifecycle
 from mediaproxy.calls.loops import comes_round
 from mediaproxy.calls.offer_answer import OfferAnswer, SessionSettings
+from mediaproxy.calls.orphans import Orphans
 from mediaproxy.calls.sockets import Sockets
 from mediaproxy.calls.table import CallTable
 from mediaproxy.calls.timeouts import Timeouts
 from mediaproxy.commands import COMMANDS, Context
-from mediaproxy.datapath import PacketClass, Relay, SourceEvent, SourceEventKind, TransportConfig
+from mediaproxy.commands.report import KERNEL, USERSPACE
+from mediaproxy.datapath import FlowReason, PacketClass, Relay, SourceEvent, SourceEventKind, TransportConfig
+from mediaproxy.datapath.kernel_path import PathChange
+from mediaproxy.datapath.orphans import OrphanHolder
 from mediaproxy.errors import RequestError
 from mediaproxy.interfaces import Interfaces
 from mediaproxy.ng.message import NgReply, NgRequest
@@ -27,6 +31,10 @@ _MAX_CALLS_PER_TURN: Final = 256
 """How many due calls one ``expire`` handles, so that a burst of deadlines does not delay requests."""
 
 
+_PASSING: Final = frozenset(
+    {FlowReason.CLOSED, FlowReason.NOT_LEARNT, FlowReason.NO_SINK, FlowReason.NO_DESTINATION, FlowReason.RTCP}
+)
+"""Reasons for which media is not in the kernel that belong to the life of every call."""
 _MEDIA: Final = frozenset({PacketClass.RTP, PacketClass.RTCP})
 """Packets that say where a party sends its media from; others are at best signs of life."""
 
@@ -54,6 +62,7 @@ class Engine:
         *,
         interfaces: Interfaces,
         relay: Relay,
+        orphans: OrphanHolder | None = None,
         settings: EngineSettings,
         addresses: AddressPolicy,
         control: ControlCounters,
@@ -63,6 +72,7 @@ class Engine:
         wall_offset: float,
     ) -> None:
         """Args:
+        orphans: who holds what a dead daemon left in the kernel.
         control: counters of the control listeners, for ``statistics``; only read here.
         shuffle: where the order of ports gets its randomness.
         loop_marker: 12 random hexadecimal digits, new at each start.
@@ -75,6 +85,7 @@ class Engine:
         totals = CallTotals()
         pools = PortPools(interfaces, settings.port_quarantine, shuffle)
         sockets = self._sockets = Sockets(pools, relay)
+        self._orphans = None if orphans is None else Orphans(orphans, pools, relay, settings.timeouts.media, now)
         self._context = Context(
             table=self._table,
             lifecycle=Lifecycle(
@@ -82,6 +93,7 @@ class Engine:
             ),
             offer_answer=OfferAnswer(interfaces, sockets, addresses, settings.session, loop_marker),
             relay=relay,
+            orphans=self._orphans,
             interfaces=interfaces,
             pools=pools,
             totals=totals,
@@ -143,6 +155,24 @@ class Engine:
             self._changes += media.configs(call.tos)
             self._context.lifecycle.emit_learnt(call, media, transport)
 
+    def path_changed(self, change: PathChange) -> None:
+        """The media of a transport takes another path, or stays where it is for another reason."""
+        found = self._sockets.owner(change.handle)
+        if found is None:
+            return
+        call, media, transport = found
+        if media.pair is None or transport is not media.pair.rtp:
+            return  # RTCP always goes by socket
+        facts: dict[str, Fact] = {"media": media.index + 1, "port": transport.port}
+        kind = EventKind.PATH
+        if change.verdict is None:
+            facts["path"] = KERNEL
+        else:
+            facts |= {"path": USERSPACE, "reason": str(change.verdict)}
+            if change.verdict.reason in _PASSING:
+                kind = EventKind.PATH_DETAIL
+        self._events.append(CallEvent(kind, call.call_id, facts))
+
     def take_config_changes(self) -> list[TransportConfig]:
         """What the relay is to do now; in order, a later change of a transport replaces an earlier one."""
         changes = self._changes[:]
@@ -157,11 +187,17 @@ class Engine:
 
     def next_deadline(self) -> float | None:
         """When ``expire`` wants to be called next."""
-        return self._table.next_deadline()
+        deadline = self._table.next_deadline()
+        orphans = None if self._orphans is None else self._orphans.next_deadline()
+        if deadline is None or orphans is None:
+            return orphans if deadline is None else deadline
+        return min(deadline, orphans)
 
     def expire(self, now: float) -> None:
         """Do what time alone brings about: learning windows end, deleted and silent calls go."""
-        self._context.rates.sample(self._context.relay.totals(), now)
+        self._context.rates.maybe_sample(self._context.relay.totals, now)
+        if self._orphans is not None:
+            self._events += self._orphans.expire(now)
         for _ in range(_MAX_CALLS_PER_TURN):
             call = self._table.pop_due(now)
             if call is None:

@@ -7,7 +7,7 @@ possible. The quarantine is a preference, not a wall: when only young pairs are 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, MutableSequence
+from collections.abc import Callable, Collection, Iterable, MutableSequence
 from typing import Final
 
 from mediaproxy.interfaces import Interface, Interfaces
@@ -56,6 +56,10 @@ class PortPool:
         self.busy += 1
         self._free.append((port, _NEVER))
 
+    def withhold(self, ports: Collection[int]) -> None:
+        """Let nobody take these pairs until they are given back."""
+        self._free = deque(entry for entry in self._free if entry[0] not in ports)
+
     def put_back(self, port: int) -> None:
         """Return a pair that was taken but never bound: it stays the next one."""
         self._free.appendleft((port, _NEVER))
@@ -66,6 +70,7 @@ class PortPools:
 
     def __init__(self, interfaces: Interfaces, quarantine: float, shuffle: Shuffle) -> None:
         self._pools: dict[tuple[str, int, int], PortPool] = {}
+        self._withheld: dict[tuple[str, int], list[PortPool]] = {}
         for interface in interfaces.all:
             key = self._key(interface)
             if key not in self._pools:
@@ -81,3 +86,16 @@ class PortPools:
     def of(self, interface: Interface) -> PortPool:
         """The pool that serves an interface given to the constructor."""
         return self._pools[self._key(interface)]
+
+    def withhold(self, pairs: Collection[tuple[str, int]]) -> None:
+        """Let nobody take these pairs (local address, even port) until ``release``; to be called once, at the start."""
+        for (address, port_min, port_max), pool in self._pools.items():
+            ports = {port for pair_address, port in pairs if pair_address == address and port_min <= port < port_max}
+            pool.withhold(ports)
+            for port in ports:
+                self._withheld.setdefault((address, port), []).append(pool)
+
+    def release(self, pair: tuple[str, int], now: float) -> None:
+        """Give a withheld pair back."""
+        for pool in self._withheld.pop(pair, ()):
+            pool.give_back(pair[1], now)

@@ -214,7 +214,7 @@ struct mpo_rtp_source {
 	__u64 received;		/* by this path, since the first one, without duplicates */
 	__u64 elsewhere;	/* received by other paths, as far as this one was told */
 	__u64 window[2];	/* bit n: highest - n has arrived; what is later than that is a jump (A.1) */
-	__u32 bad_sequence;	/* what would follow the last packet that was far off; > 0xffff: none */
+	__u32 bad_sequence;	/* what would follow the last packet that was far off; > 0xffff: see mpo_rtp.h */
 	__u32 transit;		/* arrival less timestamp of the last packet that had a clock, in its units */
 	__u32 jitter_q4;
 	__u32 clock_rate;	/* of .transit; 0: .transit is not valid */

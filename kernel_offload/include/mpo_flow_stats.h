@@ -21,6 +21,8 @@ void mpo_flow_stats_seed(struct mpo_flow_stats *slots, __u32 index, __u32 genera
 /*
  * Copy a slot into *out and the RTP of it into *rtp. While the kernel counts, the copy may be of a moment between two
  * changes that belong together; when nothing arrives any more it is exact.
+ * Packets that were forwarded by somebody who does not look into them (mpo_flow_stats_set()) show in *rtp as a gap of
+ * unknown length behind what was seeded: who goes on from there takes them neither for received nor for lost.
  * -ESTALE: the slot is of another generation; *out and *rtp are undefined then.
  */
 int mpo_flow_stats_read(const struct mpo_flow_stats *slots, __u32 index, __u32 generation, struct mpo_flow_stats *out,

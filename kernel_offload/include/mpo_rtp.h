@@ -29,7 +29,9 @@
 #define MPO_RTP_MAX_DROPOUT 3000
 #define MPO_RTP_MAX_MISORDER 100
 #define MPO_RTP_SEQUENCE_MODULUS 0x10000
+/* Values of struct mpo_rtp_source.bad_sequence that are no sequence number. */
 #define MPO_RTP_NO_BAD_SEQUENCE (MPO_RTP_SEQUENCE_MODULUS + 1)
+#define MPO_RTP_ANY_SEQUENCE (MPO_RTP_SEQUENCE_MODULUS + 2)	/* nobody knows what comes next */
 #define MPO_RTP_WINDOW 128	/* bits of struct mpo_rtp_source.window */
 
 /*
@@ -210,13 +212,30 @@ MPO_RTP_INLINE void mpo_rtp_source_restart(struct mpo_rtp_source *source, __u16 
 	MPO_RTP_PUT(&source->epoch, source->epoch + 1);
 }
 
+/* What came between was forwarded by somebody who did not count it: neither received nor lost. */
+MPO_RTP_INLINE void mpo_rtp_source_skip(struct mpo_rtp_source *source, __u16 ahead)
+{
+	MPO_RTP_PUT(&source->expected_before, source->expected_before + mpo_rtp_range(source));
+	MPO_RTP_PUT(&source->highest, source->highest + ahead);
+	MPO_RTP_PUT(&source->base, source->highest);
+	MPO_RTP_PUT(&source->received, source->received + 1);
+	MPO_RTP_PUT(&source->window[0], 1);
+	MPO_RTP_PUT(&source->window[1], 0);
+	MPO_RTP_PUT(&source->bad_sequence, MPO_RTP_NO_BAD_SEQUENCE);
+	MPO_RTP_PUT(&source->epoch, source->epoch + 1);
+}
+
 /* RFC 3550, A.1, update_seq(). Returns whether the packet is the first one with this number. */
 MPO_RTP_INLINE bool mpo_rtp_sequence_count(struct mpo_rtp_source *source, struct mpo_ssrc_stats *stats, __u16 sequence)
 {
 	__u16 ahead = (__u16)(sequence - (__u16)source->highest);
-	__u16 behind;
+	__u16 behind = (__u16)(0 - ahead);
 	__s64 extended;
 
+	if (source->bad_sequence == MPO_RTP_ANY_SEQUENCE && behind >= MPO_RTP_MAX_MISORDER) {
+		mpo_rtp_source_skip(source, ahead);
+		return true;
+	}
 	if (ahead != 0 && ahead < MPO_RTP_MAX_DROPOUT) {	/* in order, with a permissible gap */
 		MPO_RTP_PUT(&source->highest, source->highest + ahead);
 		mpo_rtp_window_shift(source->window, ahead);
@@ -225,7 +244,6 @@ MPO_RTP_INLINE bool mpo_rtp_sequence_count(struct mpo_rtp_source *source, struct
 		MPO_RTP_PUT(&source->bad_sequence, MPO_RTP_NO_BAD_SEQUENCE);
 		return true;
 	}
-	behind = (__u16)(0 - ahead);
 	if (behind >= MPO_RTP_MAX_MISORDER) {	/* a very large jump */
 		/* Two in a row: "assume that the other side restarted without telling us". */
 		if (sequence == source->bad_sequence)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "mpo_flow_stats.h"
+#include "mpo_rtp.h"
 #include "mpo_rtp_handover.h"
 #include "mpo_shared.h"
 
@@ -20,6 +21,20 @@ void mpo_flow_stats_seed(struct mpo_flow_stats *slots, __u32 index, __u32 genera
 	mpo_put(&stats->generation, generation);
 }
 
+static void mark_gaps(const struct mpo_flow_stats *stats, struct mpo_rtp_state *rtp)
+{
+	__u32 i;
+
+	for (i = 0; i < MPO_FLOW_SSRCS_MAX; i++)
+		if (rtp->ssrcs[i].packets != 0)
+			return;
+	for (i = 0; i < MPO_FLOW_SSRCS_MAX && rtp->ssrcs[i].last_seen_ns != 0; i++) {
+		rtp->sources[i].bad_sequence = MPO_RTP_ANY_SEQUENCE;
+		if (stats->last_seen_ns > rtp->ssrcs[i].last_seen_ns)
+			rtp->ssrcs[i].last_seen_ns = stats->last_seen_ns;
+	}
+}
+
 int mpo_flow_stats_read(const struct mpo_flow_stats *slots, __u32 index, __u32 generation, struct mpo_flow_stats *out,
 			struct mpo_rtp_state *rtp)
 {
@@ -34,6 +49,8 @@ int mpo_flow_stats_read(const struct mpo_flow_stats *slots, __u32 index, __u32 g
 	memset(rtp, 0, sizeof(*rtp));
 	memcpy(rtp->ssrcs, out->ssrcs, sizeof(out->ssrcs));
 	memcpy(rtp->sources, out->sources, sizeof(out->sources));
+	if (out->packets != 0)
+		mark_gaps(out, rtp);
 	return 0;
 }
 

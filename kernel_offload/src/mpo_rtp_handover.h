@@ -18,8 +18,12 @@
  *   the range of all of them.
  * - A path without a seed has another count of cycles: of the same epoch, it is moved to where the ranges are nearest.
  *
+ * - A path that counts no sequence numbers leaves a gap of unknown length (MPO_RTP_ANY_SEQUENCE): the next packet opens
+ *   a new range, as after a restart.
+ *
  * What is not exact: a duplicate, in the network, of a packet that another path still had in its queue when it handed
- * over is counted as received.
+ * over is counted as received; a packet that comes by a path which has fallen behind by MAX_DROPOUT is a jump there, which
+ * A.1 does not count, unless another follows it; and an SSRC that was given up for others begins anew.
  */
 #ifndef MPO_RTP_HANDOVER_H
 #define MPO_RTP_HANDOVER_H

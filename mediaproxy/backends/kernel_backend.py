@@ -59,9 +59,9 @@ class BackendSettings:
 class KernelBackend(Protocol):
     """One way to let the kernel forward; runs where the privileges are, in one thread.
 
-    Made by ``open_tc``, ``open_xdp`` (``backends.bpf``), ``open_nft`` (``backends.nft``) or ``open_iptables``
-    (``backends.iptables``), functions of a ``BackendSettings`` that raise ``OffloadError`` with the reason, in words
-    for an operator, when this host cannot: it then leaves nothing behind. What is found installed (a daemon died) is
+    Made by ``open_tc`` or ``open_xdp`` (``backends.bpf``), ``open_nft`` (``backends.nft``) or ``open_iptables``
+    (``backends.iptables``), functions of a ``BackendSettings``. They raise ``OffloadError`` with the reason, in words
+    for an operator, when this host cannot, and leave nothing behind then. What is found installed (a daemon died) is
     taken over.
     """
 

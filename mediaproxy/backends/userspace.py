@@ -21,6 +21,8 @@ from mediaproxy.backends.helper import rtp
 from mediaproxy.backends.helper.relay import functions, memory
 from mediaproxy.backends.rtp_states import NO_RTP, merge_states, read_ssrcs, state_counters
 from mediaproxy.datapath import (
+    FlowReason,
+    KernelReport,
     PacketClass,
     RelayTotals,
     SourceEvent,
@@ -30,6 +32,7 @@ from mediaproxy.datapath import (
     TransportConfig,
     TransportCounters,
     TransportHandle,
+    Verdict,
 )
 from mediaproxy.datapath.kernel import RtpState
 from mediaproxy.errors import PortBusyError, RelayError
@@ -45,6 +48,7 @@ _NOWHERE: Final = bytes(16)
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _STATS_WORDS: Final = helper.STATS_SIZE // 8
 _SLOT: Final = 0xFFFFFFFF
+_NO_KERNEL: Final = Verdict(FlowReason.NO_BACKEND)
 _NO_STREAM: Final = StreamCounters(0, 0, 0, 0, 0, None, ())
 _NO_COUNTERS: Final = TransportCounters(_NO_STREAM, _NO_STREAM, (0,) * helper.DROP_REASONS, 0)
 
@@ -136,6 +140,8 @@ class UserspaceRelay:
             raise RelayError(f"the relay can't start {workers} threads for {capacity} transports: {_why(result)}")
         self._stats = helper.view_stats(self._relay)
         self._running = True
+        self.kernel_report = KernelReport()
+        """Why there is no kernel path beside it, as whoever looked for one found."""
         self._workers = workers
         # Scratch memory for the calls, made once: nothing of it outlives a call.
         self._local = bytearray(helper.ENDPOINT.size)
@@ -260,6 +266,14 @@ class UserspaceRelay:
             reports_suppressed=done.reports_suppressed,
             reports_lost=done.ring_overflows,
         )
+
+    def path(self, _handle: TransportHandle) -> Verdict | None:
+        """See ``datapath.Relay``: never the kernel."""
+        return _NO_KERNEL
+
+    def kernel(self) -> KernelReport:
+        """See ``datapath.Relay``."""
+        return self.kernel_report
 
     def activity(self) -> RelayActivity:
         """Sums over all workers, from memory."""

@@ -20,6 +20,10 @@ class EventKind(Enum):
     SOURCE_REFUSED = "source refused"
     DELETE_SCHEDULED = "delete scheduled"
     CLOSED = "call closed"
+    PATH = "media path"
+    PATH_DETAIL = "media path not ready"
+    """For a reason that passes by itself: not learnt yet, on hold."""
+    ORPHAN_ENDED = "orphan flow ended"
     WARNING = "warning"
 
 

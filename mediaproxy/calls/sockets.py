@@ -77,18 +77,17 @@ class Sockets:
 
     def close_pairs(self, call: Call, pairs: Iterable[PortPair], now: float) -> None:
         """Close pairs, keep their counts with the call, and put their ports to the tail of the queue."""
-        handles = []
-        for pair in pairs:
+        closing = list(pairs)
+        self._relay.close([transport.handle for pair in closing for transport in (pair.rtp, pair.rtcp)])
+        for pair in closing:
             for transport in (pair.rtp, pair.rtcp):
-                handles.append(transport.handle)
-                counters = self._relay.counters(transport.handle)
+                counters = self._relay.counters(transport.handle)  # only now nothing is added any more
                 call.closed_rtp.add(counters.rtp)
                 call.closed_rtcp.add(counters.rtcp)
                 del self._owners[transport.handle]
                 for address in {pair.interface.address, pair.interface.advertised}:
                     self._bound.pop((address, transport.port), None)
             self._pools.of(pair.interface).give_back(pair.rtp.port, now)
-        self._relay.close(handles)
 
     def close_medias(self, call: Call, medias: Iterable[Media], now: float) -> None:
         """Let medias go of their pairs, and close those that nobody uses any more."""

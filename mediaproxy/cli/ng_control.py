@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
@@ -266,6 +267,31 @@ def query(
     builder.put("from-tag", from_tag)
     builder.put("to-tag", to_tag)
     _ask_and_print(common, builder)
+
+
+@_command("show")
+def show(
+    call_id: Annotated[str, typer.Argument(metavar="CALL", help="Its call-id.")],
+    common: Common,
+) -> None:
+    """Show a call, and for each stream whether the kernel forwards it, and if not, why."""
+    builder = RequestBuilder("query")
+    builder.put("call-id", call_id)
+    _ask_and_print(common, builder)
+
+
+class FlowsAction(StrEnum):
+    LIST = "list"
+    SWEEP = "sweep"
+
+
+@_command("flows")
+def flows(
+    action: Annotated[FlowsAction, typer.Argument(help="list them, or sweep: end them and give their ports back.")],
+    common: Common,
+) -> None:
+    """Flows in the kernel that belong to no call: a proxy that died left them, and they go on until they are silent."""
+    _ask_and_print(common, RequestBuilder(f"{action.value} flows"))
 
 
 @_command("list")

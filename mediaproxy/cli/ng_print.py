@@ -52,7 +52,7 @@ def print_call(reply: Reply) -> None:
     created = reply.get("created")
     if isinstance(created, int):
         print(f"created {_moment(created)}, last signalled {_moment(reply.get('last signal'))}")
-    streams = _table("party", "media", "stream", "local", "remote", "received", "sent", "SSRC", "flags")
+    streams = _table("party", "media", "stream", "local", "remote", "received", "sent", "SSRC", "path", "flags")
     for tag, party in _mapping(reply.get("tags")).items():
         _add_party(streams, tag, _mapping(party))
     if streams.row_count:
@@ -60,6 +60,18 @@ def print_call(reply: Reply) -> None:
     totals = _mapping(reply.get("totals"))
     for kind, total in totals.items():
         print(f"{printable(kind)}: {_traffic(total)} received in all")
+
+
+def print_orphans(reply: Reply) -> None:
+    """The flows that a dead daemon left in the kernel."""
+    flows = _table("arrives at", "from", "leaves from", "to", "silent for")
+    for flow in map(_mapping, _items(reply.get("orphans"))):
+        ends = (_text(flow.get(end, "")) for end in ("local", "source", "sender", "target"))
+        flows.add_row(*map(printable, ends), printable(f"{_text(flow.get('silent', '?'))} s"))
+    if flows.row_count:
+        _show(flows)
+    else:
+        print("no flows without a call")
 
 
 def print_tree(reply: Reply) -> None:
@@ -87,6 +99,7 @@ PRINTERS: Final[Mapping[str, Callable[[Reply], None]]] = {
     "delete": print_call,
     "query": print_call,
     "list": print_calls,
+    "list flows": print_orphans,
 }
 """How the replies of commands are shown; other commands: ``print_tree``."""
 
@@ -115,6 +128,7 @@ def _add_party(table: Table, tag: str, party: Reply) -> None:
                         _traffic(stream.get("stats")),
                         _traffic(stream.get("stats_out")),
                         _text(stream.get("SSRC", "")),
+                        _path(stream),
                         ", ".join(flag for flag in flags if flag != kind),
                     ),
                 )
@@ -164,6 +178,15 @@ def _moment(seconds: NgValue | None) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):
         return str(seconds)
+
+
+def _path(stream: Reply) -> str:
+    """Who forwards what arrives here, and why it is not the kernel. Servers that don't say have a flag at most."""
+    if "path" not in stream:
+        return ""
+    reason = stream.get("path reason")
+    path = _text(stream["path"])
+    return path if reason is None else f"{path}: {_text(reason)}"
 
 
 def _traffic(value: NgValue | None) -> str:

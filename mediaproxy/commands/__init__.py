@@ -5,6 +5,7 @@ from typing import Final
 
 from mediaproxy.commands.context import Command, Context
 from mediaproxy.commands.delete import delete
+from mediaproxy.commands.flows import list_flows, sweep_flows
 from mediaproxy.commands.listing import list_calls
 from mediaproxy.commands.offer import answer, offer
 from mediaproxy.commands.ping import ping
@@ -19,6 +20,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "query": query,
     "list": list_calls,
     "statistics": statistics,
+    "list flows": list_flows,
+    "sweep flows": sweep_flows,
 }
 
 __all__ = ["COMMANDS", "Command", "Context"]

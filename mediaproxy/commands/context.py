@@ -9,6 +9,7 @@ from mediaproxy.calls.call import Call
 from mediaproxy.calls.events import CallEvent
 from mediaproxy.calls.lifecycle import Configure, Lifecycle
 from mediaproxy.calls.offer_answer import OfferAnswer
+from mediaproxy.calls.orphans import Orphans
 from mediaproxy.calls.table import CallTable
 from mediaproxy.datapath import Relay
 from mediaproxy.errors import MissingKeyError, UnknownCallError
@@ -34,6 +35,7 @@ class Context:
     lifecycle: Lifecycle
     offer_answer: OfferAnswer
     relay: Relay
+    orphans: Orphans | None
     interfaces: Interfaces
     pools: PortPools
     totals: CallTotals

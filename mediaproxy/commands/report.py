@@ -8,12 +8,27 @@ from mediaproxy.calls.call import Call, ClosedStreams, Dialogue, Monologue
 from mediaproxy.calls.latching import Latch
 from mediaproxy.calls.media import Media, Stream, StreamKind, Transport
 from mediaproxy.commands.context import Context
-from mediaproxy.datapath import StreamCounters, TransportCounters, TransportHandle
+from mediaproxy.datapath import FlowReason, StreamCounters, TransportCounters, TransportHandle, Verdict
 from mediaproxy.net import Endpoint
 from mediaproxy.ng.message import NgReply, NgReplyValue
 from mediaproxy.sdp.plan import Direction
 
 _MICROSECONDS = 1_000_000
+KERNEL = "kernel"
+USERSPACE = "userspace"
+_RTCP_VERDICT = Verdict(FlowReason.RTCP)
+_UNSUPPORTED = frozenset(
+    {
+        FlowReason.SEVERAL_SINKS,
+        FlowReason.NEEDS_SRTP,
+        FlowReason.NEEDS_FAMILY_CHANGE,
+        FlowReason.NEEDS_ANY_SOURCE,
+        FlowReason.NEEDS_TAP,
+        FlowReason.OPAQUE,
+        FlowReason.LOCAL_PEER,
+    }
+)
+"""What the kernel path would not take however long one waits."""
 _SENDS = (Direction.SENDRECV, Direction.SENDONLY)
 _RECEIVES = (Direction.SENDRECV, Direction.RECVONLY)
 
@@ -209,9 +224,11 @@ def _report_stream(context: Context, media: Media, stream: Stream, counters: _Co
         report["endpoint"] = _report_endpoint(latching.destination)
     if signalled is not None:
         report["advertised endpoint"] = _report_endpoint(signalled)
+    by_kernel = 0 if counted.last_kernel is None else int(counted.last_kernel + context.wall_offset)
+    by_user = 0 if counted.last_user is None else int(counted.last_user + context.wall_offset)
     report["last packet"] = last
-    report["last kernel packet"] = 0
-    report["last user packet"] = last
+    report["last kernel packet"] = by_kernel
+    report["last user packet"] = by_user
     if counted.ssrcs:
         report["SSRC"] = counted.ssrcs[0].ssrc
     flags: list[NgReplyValue] = [stream.kind.value]
@@ -225,7 +242,15 @@ def _report_stream(context: Context, media: Media, stream: Stream, counters: _Co
         flags.append("strict source address")
     if latching.handover:
         flags.append("media handover")
+    verdict = context.relay.path(transport.handle) if stream.kind is StreamKind.RTP else _RTCP_VERDICT
+    if verdict is None:
+        flags.append("kernelized")
+    elif verdict.reason in _UNSUPPORTED:
+        flags.append("no kernel support")
     report["flags"] = flags
+    report["path"] = KERNEL if verdict is None else USERSPACE
+    if verdict is not None:
+        report["path reason"] = str(verdict)
     report["stats"] = {"packets": counted.packets, "bytes": counted.bytes, "errors": counted.errors}
     report["stats_out"] = {"packets": counted.packets_out, "bytes": counted.bytes_out, "errors": 0}
     return report

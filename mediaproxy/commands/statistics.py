@@ -14,7 +14,7 @@ _PEERS_SHOWN: Final = 20
 
 
 def statistics(context: Context, _request: NgRequest, now: float) -> NgReply:
-    """All groups that we can fill with true values; nothing is kernel-forwarded or transcoded yet, hence the zeros."""
+    """All groups that we can fill with true values; nothing is transcoded yet, hence the zero."""
     return {
         "statistics": {
             "currentstatistics": _current(context, now),
@@ -22,6 +22,7 @@ def statistics(context: Context, _request: NgRequest, now: float) -> NgReply:
             "controlstatistics": _control(context),
             "interfaces": _interfaces(context),
             "relay": _relay(context),
+            "kernelpath": _kernel(context),
         },
         "result": "ok",
     }
@@ -29,7 +30,7 @@ def statistics(context: Context, _request: NgRequest, now: float) -> NgReply:
 
 def _current(context: Context, now: float) -> dict[str, NgReplyValue]:
     totals = context.relay.totals()
-    context.rates.sample(totals, now)
+    context.rates.maybe_sample(lambda: totals, now)
     rates = context.rates.rates(totals, now)
     sessions = len(context.table)
     report: dict[str, NgReplyValue] = {
@@ -38,10 +39,31 @@ def _current(context: Context, now: float) -> dict[str, NgReplyValue]:
         "sessionstotal": sessions,
         "transcodedmedia": 0,
     }
-    report |= _by_path({"packetrate": rates.packets, "byterate": rates.bytes, "errorrate": rates.errors})
-    medias = sum(1 for call in context.table.values() for media in call.medias() if media.pair is not None)
-    report |= {"media_userspace": medias, "media_kernel": 0, "media_mixed": 0}
-    return report
+    report |= _by_path(
+        {
+            "packetrate": (rates.packets, rates.kernel_packets),
+            "byterate": (rates.bytes, rates.kernel_bytes),
+            "errorrate": (rates.errors, rates.kernel_errors),
+        }
+    )
+    return report | _medias(context)
+
+
+def _medias(context: Context) -> dict[str, NgReplyValue]:
+    """How many medias are forwarded by which path; mixed are those that go one way by the kernel, the other not."""
+    userspace = kernel = mixed = 0
+    for call in context.table.values():
+        for media in call.medias():
+            if media.pair is None:
+                continue
+            ways = [media.pair.rtp.handle]
+            if media.rtp is not None:
+                ways += [sink.transport.handle for sink in media.rtp.sinks]
+            in_kernel = [context.relay.path(way) is None for way in ways]
+            userspace += not any(in_kernel)
+            kernel += all(in_kernel)
+            mixed += any(in_kernel) and not all(in_kernel)
+    return {"media_userspace": userspace, "media_kernel": kernel, "media_mixed": mixed}
 
 
 def _totals(context: Context, now: float) -> dict[str, NgReplyValue]:
@@ -59,7 +81,11 @@ def _totals(context: Context, now: float) -> dict[str, NgReplyValue]:
         "forcedterminatedsessions": calls.ended[EndReason.SHUTDOWN],
     }
     report |= _by_path(
-        {"relayedpackets": relayed.packets, "relayedpacketerrors": relayed.errors, "relayedbytes": relayed.bytes}
+        {
+            "relayedpackets": (relayed.packets, relayed.kernel_packets),
+            "relayedpacketerrors": (relayed.errors, relayed.kernel_errors),
+            "relayedbytes": (relayed.bytes, relayed.kernel_bytes),
+        }
     )
     report |= {
         "zerowaystreams": calls.zero_way,
@@ -72,10 +98,11 @@ def _totals(context: Context, now: float) -> dict[str, NgReplyValue]:
     return report
 
 
-def _by_path(counts: dict[str, int]) -> dict[str, NgReplyValue]:
-    """Each count as that of user space, that of the kernel (which forwards nothing as yet), and the sum."""
-    paths = (("_user", 1), ("_kernel", 0), ("", 1))
-    return {f"{name}{path}": count * share for path, share in paths for name, count in counts.items()}
+def _by_path(counts: dict[str, tuple[int, int]]) -> dict[str, NgReplyValue]:
+    """Each count (sum, of that the kernel's) as that of user space, that of the kernel, and the sum."""
+    report: dict[str, NgReplyValue] = {f"{name}_user": total - kernel for name, (total, kernel) in counts.items()}
+    report |= {f"{name}_kernel": kernel for name, (_, kernel) in counts.items()}
+    return report | {name: total for name, (total, _) in counts.items()}
 
 
 def _control(context: Context) -> dict[str, NgReplyValue]:
@@ -121,6 +148,23 @@ def _relay(context: Context) -> dict[str, NgReplyValue]:
         "reportssuppressed": totals.reports_suppressed,
         "reportslost": totals.reports_lost,
     }
+
+
+def _kernel(context: Context) -> dict[str, NgReplyValue]:
+    """Which kernel path there is, how many transports' media it carries, and why it does not carry others'."""
+    kernel = context.relay.kernel()
+    report: dict[str, NgReplyValue] = {
+        "backend": kernel.backend,
+        "flows": kernel.flows,
+        "installations": kernel.installations,
+        "orphans": kernel.orphans,
+        "reasons": {reason.value: count for reason, count in kernel.reasons.items()},
+        "refusals": {reason.value: count for reason, count in kernel.refusals.items()},
+        "rejected": dict(kernel.rejected),
+    }
+    if kernel.failure:
+        report["failure"] = kernel.failure
+    return report
 
 
 def _interfaces(context: Context) -> list[NgReplyValue]:

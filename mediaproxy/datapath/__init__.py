@@ -1,8 +1,10 @@
 """How media moves, as the core sees it: values and protocols, no mechanism."""
 
+from mediaproxy.datapath.flow import FlowReason, Verdict
 from mediaproxy.datapath.relay import (
     MAX_CLOCK_RATES,
     DropReason,
+    KernelReport,
     PacketClass,
     Relay,
     RelayTotals,
@@ -19,6 +21,8 @@ from mediaproxy.datapath.relay import (
 __all__ = [
     "MAX_CLOCK_RATES",
     "DropReason",
+    "FlowReason",
+    "KernelReport",
     "PacketClass",
     "Relay",
     "RelayTotals",
@@ -30,4 +34,5 @@ __all__ = [
     "TransportConfig",
     "TransportCounters",
     "TransportHandle",
+    "Verdict",
 ]

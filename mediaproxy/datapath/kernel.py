@@ -43,7 +43,8 @@ class FlowCounters:
     Attributes:
         drops: by ``FlowDrop``.
         ups: by ``FlowUp``.
-        rtp: empty state where the backend has no RTP statistics.
+        rtp: where the backend has no RTP statistics: what was seeded, and that the kernel went on from there by an
+            unknown number of packets, so that the sockets take none of them for lost when they resume.
     """
 
     packets: int
@@ -140,13 +141,24 @@ class Datapath(Protocol):
         """Sums over all slots as they stand, flows removed since included. Quick."""
         ...
 
+    @property
+    def has_events(self) -> bool:
+        """Whether ``take_events`` has something already, come in during another call."""
+        ...
+
     def take_events(self) -> list[DatapathEvent]:
         """What happened since the last call."""
         ...
 
 
 class RtpStates(Protocol):
-    """The relay's side of ``RtpState``: what the sockets have counted, and sums over paths."""
+    """The relay's side of ``RtpState``: what the sockets have counted, and sums over paths.
+
+    A stream is handed to the kernel by ``Datapath.seed`` with the sum of all its states, then ``apply``. On the way
+    back the sockets are told (``resume_rtp``) before the flow is removed, so that they take nothing for a restart, and
+    once more after that. The state of a slot that is given up is kept: it counts in the sum. While packets go up beside
+    a flow (MTU, IP options), the sockets want to be told again before the kernel has forwarded 3000 more.
+    """
 
     def rtp_state(self, handle: int) -> RtpState:
         """What the sockets of a transport have counted so far; of no SSRC if the handle is closed."""

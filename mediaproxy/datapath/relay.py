@@ -8,11 +8,12 @@ changes a ``TransportConfig`` by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NewType, Protocol
 
+from mediaproxy.datapath.flow import FlowReason, Verdict
 from mediaproxy.net import Endpoint
 
 MAX_CLOCK_RATES: Final = 16
@@ -113,7 +114,7 @@ class DropReason(IntEnum):
     BLOCKED = 4
     """``TransportConfig.drop``."""
     SEND_FAILED = 5
-    """The kernel refused to send it (no route, buffer full)."""
+    """The kernel refused to send it (no route, buffer full), or it had gone round in a loop (TTL used up)."""
     TRUNCATED = 6
     """Larger than the relay's receive buffer."""
 
@@ -143,15 +144,12 @@ class SsrcCounters:
 
 @dataclass(frozen=True, slots=True)
 class StreamCounters:
-    """One stream (the RTP or the RTCP of a transport): what was received and what was sent on it.
+    """One stream (the RTP or the RTCP of a transport): what was received and what was sent on it, by any path.
 
     ``bytes`` count UDP payload. ``errors`` are received packets that were dropped or could not be sent on.
-    ``last_seen`` is on the monotonic clock, in seconds; ``None`` before the first packet.
-
-    Attributes:
-        kernel_packets: the part of ``packets`` that the kernel forwarded; the rest went through the sockets.
-        kernel_bytes: of those.
-        last_kernel: when the kernel forwarded the last one; ``last_seen`` is the later of both paths.
+    Times are on the monotonic clock, in seconds; ``None`` before the first packet.
+    ``kernel_packets`` and ``kernel_bytes`` are the part of ``packets`` and ``bytes`` that the kernel forwarded by
+    itself; ``last_kernel`` is when it last did, ``last_user`` when a packet last came by socket.
     """
 
     packets: int
@@ -159,11 +157,17 @@ class StreamCounters:
     errors: int
     packets_out: int
     bytes_out: int
-    last_seen: float | None
+    last_user: float | None
     ssrcs: tuple[SsrcCounters, ...]
     kernel_packets: int = 0
     kernel_bytes: int = 0
     last_kernel: float | None = None
+
+    @property
+    def last_seen(self) -> float | None:
+        """When a packet last arrived, by any path."""
+        seen = [time for time in (self.last_user, self.last_kernel) if time is not None]
+        return max(seen, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ class RelayTotals:
 
     ``errors`` are dropped packets, which ``packets`` and ``bytes`` (UDP payload) don't count. ``reports`` are source
     events given to the core, ``reports_suppressed`` those that a transport's rate limit held back, ``reports_lost``
-    those that found the ring full.
+    those that found the ring full. The ``kernel_`` ones are the part that the kernel forwarded or dropped by itself.
     """
 
     packets: int
@@ -192,6 +196,34 @@ class RelayTotals:
     reports: int = 0
     reports_suppressed: int = 0
     reports_lost: int = 0
+    kernel_packets: int = 0
+    kernel_bytes: int = 0
+    kernel_errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """How the kernel path does.
+
+    Attributes:
+        backend: its name; ``userspace`` where there is none.
+        flows: in the kernel now.
+        installations: how many were ever put there.
+        reasons: how many open transports have no flow, by reason.
+        refusals: how many times a flow was refused or taken back, by reason.
+        orphans: flows that a dead daemon left, which go on.
+        rejected: backends that were tried and do not work here, with the reason.
+        failure: why the kernel path was given up; empty while it works.
+    """
+
+    backend: str = "userspace"
+    flows: int = 0
+    installations: int = 0
+    reasons: Mapping[FlowReason, int] = field(default_factory=dict)
+    refusals: Mapping[FlowReason, int] = field(default_factory=dict)
+    orphans: int = 0
+    rejected: tuple[tuple[str, str], ...] = ()
+    failure: str = ""
 
 
 class Relay(Protocol):
@@ -228,4 +260,12 @@ class Relay(Protocol):
 
     def totals(self) -> RelayTotals:
         """Sums over all transports, open and closed; no system call."""
+        ...
+
+    def path(self, handle: TransportHandle, /) -> Verdict | None:
+        """Why the RTP of a transport is not forwarded by the kernel; ``None`` if it is."""
+        ...
+
+    def kernel(self) -> KernelReport:
+        """How the kernel path does."""
         ...

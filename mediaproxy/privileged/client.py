@@ -15,7 +15,6 @@ from mediaproxy.backends.flow_records import CHANGE, pack_changes, unpack_change
 from mediaproxy.datapath.flow import Capabilities, FlowReason, InstalledFlow, Slot
 from mediaproxy.datapath.kernel import (
     DatapathEvent,
-    DatapathEventKind,
     FlowCounters,
     FlowTotals,
     Refusal,
@@ -83,7 +82,6 @@ class Channel:
         self._events: deque[DatapathEvent] = deque(maxlen=_MAX_EVENTS)
         self.failure = ""
         """Why it is of no use any more; empty while it is."""
-        self._failure_told = False
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
     def fileno(self) -> int:
@@ -150,8 +148,16 @@ class Channel:
         else:
             raise WireError(f"{frame.kind.name}, which nobody has asked for")
 
+    @property
+    def has_events(self) -> bool:
+        return bool(self._events)
+
     def take_events(self) -> list[DatapathEvent]:
-        """What came since the last call, the end of the other side included."""
+        """What came since the last call.
+
+        Raises:
+            OffloadError: the other side is gone, and there is nothing that it said before.
+        """
         while not self.failure:
             try:
                 self._socket.settimeout(0)
@@ -167,9 +173,8 @@ class Channel:
                 self._fail(f"the privileged process talks nonsense ({error}): the kernel path is given up")
         events = list(self._events)
         self._events.clear()
-        if self.failure and not self._failure_told:
-            self._failure_told = True
-            events.append(DatapathEvent(DatapathEventKind.LOST, self.failure))
+        if self.failure and not events:
+            raise OffloadError(self.failure)
         return events
 
     def _fail(self, reason: str) -> None:
@@ -296,6 +301,11 @@ class RemoteDatapath:
     def totals(self) -> FlowTotals:
         """See ``Datapath.totals``."""
         return self._stats.totals()
+
+    @property
+    def has_events(self) -> bool:
+        """See ``Datapath.has_events``."""
+        return self._channel.has_events
 
     def take_events(self) -> list[DatapathEvent]:
         """See ``Datapath.take_events``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -66,11 +67,14 @@ class CallTotals:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Per second."""
+    """Per second; the ``kernel_`` ones are the part that the kernel forwarded or dropped by itself."""
 
     packets: int = 0
     bytes: int = 0
     errors: int = 0
+    kernel_packets: int = 0
+    kernel_bytes: int = 0
+    kernel_errors: int = 0
 
 
 class RateMeter:
@@ -82,11 +86,15 @@ class RateMeter:
     def __init__(self) -> None:
         self._samples: deque[tuple[float, RelayTotals]] = deque()
 
-    def sample(self, totals: RelayTotals, now: float) -> None:
-        """Remember the totals, at most once a second; whoever looks at the rates or turns a timer calls this."""
+    def maybe_sample(self, totals: Callable[[], RelayTotals], now: float) -> None:
+        """Remember the totals, at most once a second; whoever looks at the rates or turns a timer calls this.
+
+        Args:
+            totals: yields them; called only when they are wanted, because summing up costs.
+        """
         if self._samples and now - self._samples[-1][0] < self._INTERVAL:
             return
-        self._samples.append((now, totals))
+        self._samples.append((now, totals()))
         while len(self._samples) > 1 and now - self._samples[1][0] >= self._SPAN:
             self._samples.popleft()
 
@@ -102,4 +110,7 @@ class RateMeter:
             packets=round((totals.packets - before.packets) / span),
             bytes=round((totals.bytes - before.bytes) / span),
             errors=round((totals.errors - before.errors) / span),
+            kernel_packets=round((totals.kernel_packets - before.kernel_packets) / span),
+            kernel_bytes=round((totals.kernel_bytes - before.kernel_bytes) / span),
+            kernel_errors=round((totals.kernel_errors - before.kernel_errors) / span),
         )

@@ -1,4 +1,4 @@
-"""What all interop tests share: the logs of a failed test's lab are kept."""
+"""What all interop tests share: the logs of a failed test's lab are kept, and which path media takes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from collections.abc import Generator
 import pytest
 
 from tests.interop.needs import FAILED
+from tests.support import media_proxy
+
+
+@pytest.fixture(params=["auto", "userspace"])
+def each_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test once with the kernel path of this host and once with none."""
+    path: str = request.param
+    monkeypatch.setattr(media_proxy, "default_kernel_path", path)
+    return path
 
 
 @pytest.hookimpl(wrapper=True)

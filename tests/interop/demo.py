@@ -2,7 +2,8 @@
 
 A SIPp phone calls another one on a network that it cannot reach; Kamailio takes the call with the example
 configuration; the media (G.711 by SIPp, RTCP by an agent beside it) passes through our proxy. What left each phone's
-network card is compared with what reached the other's, packet by packet, and with the proxy's own counters.
+network card is compared with what reached the other's, packet by packet, and with the proxy's own counters. Who carried
+the media is not asked of the proxy: the kernel's count of datagrams that reached any socket on its host says it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.netlab import NetLabError
+from tests.support.netlab import Namespace, NetLabError
 from tests.support.ng_json import NoReplyError
 from tests.support.processes import ProcessFailedError
 from tests.support.rtp_agent import RtpAgent
@@ -34,6 +36,11 @@ MIN_PACKETS: Final = 240
 AFTER_SPEECH_MS: Final = 1300
 """How long the call stays up after the speech, so that the counters can be read at rest."""
 MIN_RTCP: Final = 3
+QUIET_FROM: Final = 1.2
+QUIET_UNTIL: Final = 4.7
+"""Seconds after the answer between which nobody asks the proxy anything, so that sockets there get media or nothing."""
+HANDFUL: Final = 10
+"""So many RTP packets may reach a socket in that time though the kernel carries the media."""
 
 
 class Sabotage(Enum):
@@ -47,7 +54,7 @@ class Sabotage(Enum):
     FROZEN_RELAY = "frozen-relay"
     """It is stopped (SIGSTOP) while the phones talk."""
     CALLER_TO_CALLEE = "caller-to-callee"
-    """A packet filter eats the caller's RTP on its way to the proxy."""
+    """A queue on the proxy's host swallows the caller's RTP."""
     CALLEE_TO_CALLER = "callee-to-caller"
 
 
@@ -63,6 +70,8 @@ class Direction:
     """RTP received from the sender by the relay's own count, the last time it could be asked during the call."""
     relay_rtcp_packets: int | None = None
     path: str = "unknown"
+    reason: str = ""
+    """Why it is not in the kernel, as the proxy says."""
 
     def complaints(self) -> list[str]:
         """What is wrong with it, empty if nothing is."""
@@ -90,11 +99,42 @@ class Direction:
         return wrong
 
 
+@dataclass(frozen=True, slots=True)
+class QuietTime:
+    """What happened on the proxy's host while nothing but media was under way.
+
+    Attributes:
+        begin, end: unix seconds.
+        datagrams: how many UDP datagrams were delivered to sockets there, by the kernel's count.
+    """
+
+    begin: float
+    end: float
+    datagrams: int
+
+    def media(self, packets: Sequence[WirePacket], *, rtcp: bool) -> int:
+        """How many of these packets were sent in that time."""
+        return sum(packet.is_rtcp is rtcp and self.begin <= packet.time < self.end for packet in packets)
+
+
+def datagrams_delivered(namespace: Namespace) -> int:
+    """UDP datagrams, IPv4 and IPv6, that sockets of a host have been given since it is up (RFC 4113, InDatagrams)."""
+
+    def read() -> int:
+        ip4 = [line.split() for line in Path("/proc/thread-self/net/snmp").read_text().splitlines()]
+        names, values = (line for line in ip4 if line[0] == "Udp:")
+        ip6 = dict(line.split() for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines())
+        return int(values[names.index("InDatagrams")]) + int(ip6["Udp6InDatagrams"])
+
+    return namespace.call(read)
+
+
 @dataclass(slots=True)
 class Result:
     """What the demo found; it passed if ``complaints`` is empty."""
 
     directions: list[Direction] = field(default_factory=list)
+    quiet: QuietTime | None = None
     complaints: list[str] = field(default_factory=list)
 
 
@@ -105,12 +145,14 @@ class Demo:
         console: where to print.
         lab: entered.
         sabotage: what to break.
+        kernel_path: which one to use.
     """
 
-    def __init__(self, console: Console, lab: SipLab, sabotage: Sabotage) -> None:
+    def __init__(self, console: Console, lab: SipLab, sabotage: Sabotage, kernel_path: str) -> None:
         self._console = console
         self._lab = lab
         self._sabotage = sabotage
+        self._kernel_path = kernel_path
         self._started = time.monotonic()
 
     def _say(self, text: str) -> None:
@@ -126,7 +168,7 @@ class Demo:
             return Result(complaints=["the two networks reach each other without the proxy: nothing can be shown"])
         self._say("the caller cannot reach the callee: the proxy's host forwards no packets")
         write_speech(lab.folder, SPEECH_SECONDS)
-        proxy = lab.start_media_proxy()
+        proxy = lab.start_media_proxy(kernel_path=self._kernel_path)
         self._say(f"media proxy is up: {' '.join(proxy.command)}")
         lab.start_kamailio()
         lab.register_callee()
@@ -164,6 +206,10 @@ class Demo:
         ]
         _add_relay_counters(result.directions, snapshots, caller, callee)
         self._print_directions(result.directions)
+        if result.quiet is not None:
+            sent = [packet for packet in at_caller if packet.source[0] == addresses.caller]
+            sent += [packet for packet in at_callee if packet.source[0] == addresses.callee]
+            self._judge_path(result, result.quiet, sent)
         for direction in result.directions:
             result.complaints.extend(f"{direction.name}: {complaint}" for complaint in direction.complaints())
         return result
@@ -194,11 +240,19 @@ class Demo:
             sabotage_at = time.monotonic() + 1.5
             broken = self._sabotage in (Sabotage.NONE, Sabotage.NO_RELAY)
             answers = True
+            started = time.monotonic()
+            begin: tuple[float, int] | None = None
             while time.monotonic() < ends and caller.process.returncode is None:
+                age = time.monotonic() - started
+                if QUIET_FROM <= age < QUIET_UNTIL:
+                    if begin is None:
+                        begin = time.time(), datagrams_delivered(lab.proxy)
+                elif begin is not None and result.quiet is None:
+                    result.quiet = QuietTime(begin[0], time.time(), datagrams_delivered(lab.proxy) - begin[1])
                 if not broken and time.monotonic() > sabotage_at:
                     self._break()
                     broken = True
-                if answers:
+                if answers and not QUIET_FROM <= age < QUIET_UNTIL:
                     try:
                         reply = lab.media_proxy.ng.query(call_id)
                         if reply.get("result") == "ok":
@@ -220,16 +274,17 @@ class Demo:
         elif self._sabotage is Sabotage.FROZEN_RELAY:
             process.send_signal(signal.SIGSTOP)
         else:
-            device = "ext0" if self._sabotage is Sabotage.CALLER_TO_CALLEE else "int0"
-            # Before routing and before any fast path of the proxy.
-            lab.proxy.nft(
-                "table netdev sabotage {\n"
-                "  chain ingress {\n"
-                f"    type filter hook ingress device {device} priority -500; policy accept;\n"
-                f"    udp sport {RTP_PORT} drop\n"
-                "  }\n"
-                "}\n"
-            )
+            device = "int0" if self._sabotage is Sabotage.CALLER_TO_CALLEE else "ext0"
+            # A queue that RTP does not get out of. All paths come by there; no packet filter is met by all of them: tc
+            # takes a packet before netfilter's ingress, and what it redirects skips netfilter's egress.
+            for arguments in (
+                "qdisc add dev {} root handle 1: htb default 1",
+                "class add dev {} parent 1: classid 1:1 htb rate 10gbit",
+                "class add dev {} parent 1: classid 1:2 htb rate 8bit burst 1 cburst 1",
+                "qdisc add dev {} parent 1:2 pfifo limit 1",
+                f"filter add dev {{}} parent 1: protocol ip u32 match ip dport {RTP_PORT} 0xffff flowid 1:2",
+            ):
+                lab.proxy.run("tc", *arguments.format(device).split())
         self._say(f"[yellow]sabotage: {self._sabotage.value}[/yellow]")
 
     def _finish(self, caller: Sipp, callee: Sipp, result: Result) -> None:
@@ -248,6 +303,22 @@ class Demo:
         self._say(f"query after the BYE: {reply.get('result')}, {reply.get('error-reason', 'the call is still there')}")
         if reply.get("error-reason") != "Unknown call-id":
             result.complaints.append("the proxy still knows the call after the BYE")
+
+    def _judge_path(self, result: Result, quiet: QuietTime, sent: Sequence[WirePacket]) -> None:
+        """Say who carried the media, by what reached sockets on the proxy's host."""
+        rtp, rtcp = quiet.media(sent, rtcp=False), quiet.media(sent, rtcp=True)
+        by_socket = max(0, quiet.datagrams - rtcp)
+        carrier = "the kernel" if by_socket <= HANDFUL else "user space"
+        self._say(
+            f"in {quiet.end - quiet.begin:.1f} s of talk the phones sent {rtp} RTP and {rtcp} RTCP packets; "
+            f"{quiet.datagrams} datagrams reached a socket on the proxy's host (its UDP InDatagrams)"
+        )
+        self._say(f"[bold]{carrier} carried the media[/bold]: {by_socket} of {rtp} RTP packets came by a socket")
+        for direction in result.directions:
+            if direction.reason:
+                self._say(f"{direction.name}: not in the kernel: {direction.reason}")
+            if direction.relay_packets is not None and (direction.path == "kernel") is not (carrier == "the kernel"):
+                result.complaints.append(f"{direction.name}: the proxy says {direction.path}, the host says {carrier}")
 
     def _print_directions(self, directions: Sequence[Direction]) -> None:
         table = Table(title="Media, counted by tshark on the phones' network cards", title_justify="left")
@@ -309,7 +380,8 @@ def _add_relay_counters(
         rtp, rtcp = party["medias"][0]["streams"]
         direction.relay_packets = rtp["stats"]["packets"]
         direction.relay_rtcp_packets = rtcp["stats"]["packets"]
-        direction.path = "kernel" if _in_kernel(rtp["flags"]) else "userspace relay"
+        direction.path = "kernel" if _in_kernel(rtp["flags"]) else "userspace"
+        direction.reason = str(rtp.get("path reason", ""))
 
 
 def _in_kernel(flags: Sequence[str]) -> bool:
@@ -323,6 +395,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--sabotage", type=Sabotage, choices=list(Sabotage), default=Sabotage.NONE, metavar="WHAT",
         help=f"break something on purpose: {', '.join(s.value for s in Sabotage)}",
     )  # fmt: skip
+    parser.add_argument("--kernel-path", default="auto", help="auto (default), tc, nft, iptables or userspace")
     parser.add_argument("--ipv6", action="store_true", help="use IPv6 addresses everywhere")
     options = parser.parse_args(arguments)
     console = Console(width=int(os.environ.get("COLUMNS", "120")), highlight=False)
@@ -332,7 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         with SipLab(IP6 if options.ipv6 else IP4, prefix="demo") as lab:
-            result = Demo(console, lab, options.sabotage).run()
+            result = Demo(console, lab, options.sabotage, options.kernel_path).run()
             lab.keep_logs = bool(result.complaints) and options.sabotage is Sabotage.NONE
     except (ProcessFailedError, NetLabError, TimeoutError) as error:
         print(f"demo: {error}", file=sys.stderr)

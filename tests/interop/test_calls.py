@@ -14,7 +14,7 @@ from tests.support.rtp_agent import Arrival, RtpAgent
 from tests.support.sip_lab import BEHIND_NAT, IP4, IP6, RTP_PORT, SipLab
 from tests.support.sipp import Sipp, sdp_endpoint
 
-pytestmark = needs_sip_lab
+pytestmark = [needs_sip_lab, pytest.mark.usefixtures("each_path")]
 
 _ENOUGH = 20
 """Packets (0.4 s of speech) that show that audio passes."""

@@ -38,14 +38,20 @@ def _traces(pid: int) -> list[str]:
 
 
 @needs_sip_lab
-@pytest.mark.parametrize("arguments", [(), ("--ipv6",)], ids=["IPv4", "IPv6"])
-def test_demo_healthy_passes_and_leaves_nothing(arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "carrier"),
+    [((), "the kernel"), (("--ipv6",), "the kernel"), (("--kernel-path=userspace",), "user space")],
+    ids=["IPv4", "IPv6", "userspace"],
+)
+def test_demo_healthy_passes_says_who_carried_the_media_and_leaves_nothing(
+    arguments: tuple[str, ...], carrier: str
+) -> None:
     process = _start(*arguments)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "PASSED" in output
     assert "Unknown call-id" in output
-    assert "userspace relay" in output
+    assert f"{carrier} carried the media" in output
     assert _traces(process.pid) == []
 
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.interop.needs import needs_sip_lab
+from tests.support import media_proxy
 from tests.support.media_proxy import NG_PORT, PORT_MAX, PORT_MIN
 from tests.support.processes import Process, wait_until
 from tests.support.sip_lab import SipLab
@@ -57,7 +60,8 @@ def _receives(output: Path) -> Iterator[Receive]:
             yield Receive(int(match["tid"]), float(match["time"]), port)
 
 
-def test_main_thread_receives_signalling_but_no_media() -> None:
+def test_main_thread_receives_signalling_but_no_media(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_proxy, "default_kernel_path", "userspace")  # else nobody here would receive any
     with SipLab() as lab:
         lab.start_all()
         at_caller, at_callee = lab.agents()

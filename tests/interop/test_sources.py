@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
+
 from tests.interop.needs import needs_sip_lab
 from tests.support.processes import wait_until
 from tests.support.rtp_agent import RtpAgent
 from tests.support.sip_lab import STRANGER, SipLab
 from tests.support.sipp import sdp_endpoint
 
-pytestmark = needs_sip_lab
+pytestmark = [needs_sip_lab, pytest.mark.usefixtures("each_path")]
 
 _STRANGER_SSRC = 0x0BAD0BAD
 _ATTEMPTS = 50

@@ -322,7 +322,7 @@ def test_replacing_under_load_loses_nothing_and_counts_each_packet_once(bench: B
         done.set()
         talker.join()
     everything: list[bytes] = []
-    forwarded = {udp: 0 for udp in (call.right, elsewhere)}
+    forwarded = dict.fromkeys((call.right, elsewhere), 0)
 
     def all_there() -> bool:
         for udp in (call.right, elsewhere, call.left_relay):

@@ -7,6 +7,7 @@
 #include "mpo.h"
 #include "mpo_flow_stats.h"
 #include "mpo_rtp.h"
+#include "mpo_rtp_handover.h"
 
 #define SLOTS 4
 #define START 1000000000ull
@@ -88,8 +89,52 @@ static void test_set_and_sum(void)
 	CHECK_EQUAL(totals.packets, 10);
 }
 
+/* Counters of somebody who knows no sequence numbers: what he forwarded is not lost, however much it was. */
+static void test_gap(__u32 length)
+{
+	struct mpo_flow_stats sockets = { 0 }, copy;
+	struct mpo_rtp_state of_sockets, kernel;
+	const __u32 index = 3, generation = 1;
+	const __u64 packets = length, bytes = 172ull * length;
+	__u32 flip, i, number = 65000;
+	__u64 now = START;
+
+	memset(slots, 0, sizeof(slots));
+	for (flip = 0; flip < 3; flip++) {
+		for (i = 0; i < 200; i++, number++)
+			if (i != 100)
+				count(&sockets, 7, (__u16)number, now += 1000);
+		memset(&of_sockets, 0, sizeof(of_sockets));
+		memcpy(of_sockets.ssrcs, sockets.ssrcs, sizeof(sockets.ssrcs));
+		memcpy(of_sockets.sources, sockets.sources, sizeof(sockets.sources));
+		CHECK_EQUAL(of_sockets.ssrcs[0].lost, flip + 1);
+		mpo_flow_stats_seed(slots, index, generation, &of_sockets);
+		CHECK_EQUAL(mpo_flow_stats_read(slots, index, generation, &copy, &kernel), 0);
+		CHECK_EQUAL(kernel.sources[0].bad_sequence, MPO_RTP_NO_BAD_SEQUENCE);	/* nothing forwarded yet */
+		mpo_flow_stats_set(slots, SLOTS, 1, &index, &generation, &packets, &bytes, now + 500);
+		number += length;
+		CHECK_EQUAL(mpo_flow_stats_read(slots, index, generation, &copy, &kernel), 0);
+		CHECK_EQUAL(kernel.ssrcs[0].lost, flip + 1);
+		mpo_rtp_table_seed(sockets.ssrcs, sockets.sources, MPO_FLOW_SSRCS_MAX, &kernel);
+		count(&sockets, 7, (__u16)(number - length - 1), now += 1000);	/* doubled, no part of the gap */
+	}
+	count(&sockets, 7, (__u16)number, now += 1000);
+	memset(&of_sockets, 0, sizeof(of_sockets));
+	memcpy(of_sockets.ssrcs, sockets.ssrcs, sizeof(sockets.ssrcs));
+	memcpy(of_sockets.sources, sockets.sources, sizeof(sockets.sources));
+	mpo_rtp_state_merge(&of_sockets, &kernel);
+	CHECK_EQUAL(of_sockets.ssrcs[0].lost, 3);
+	CHECK_EQUAL(of_sockets.ssrcs[0].duplicates, 3);
+	CHECK_EQUAL(of_sockets.ssrcs[0].packets, 3 * 199 + 3 + 1);
+}
+
 void test_flow_stats(void)
 {
+	static const __u32 lengths[] = { 1, 50, 2500, 5000, 40000, 65300 };
+	unsigned int i;
+
+	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
+		test_gap(lengths[i]);
 	test_seed_and_read();
 	test_set_and_sum();
 }

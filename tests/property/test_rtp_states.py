@@ -95,7 +95,10 @@ def test_lost_and_received_are_what_was_sent(first: int, plan: list[Stretch]) ->
     (sum_of_all,) = state_counters(merge_states(one.state for one in paths))
     assert sum_of_all.lost + sum_of_all.packets - sum_of_all.duplicates == sent
     assert sum_of_all.duplicates == doubles
-    assert sum_of_all.extended_sequence == first + sent - 1
+    # Cycles count from the first packet that was counted; what waited in a queue may be before that one's.
+    assert (sum_of_all.extended_sequence - (first + sent - 1)) % 0x10000 == 0
+    if not plan[0].queued:
+        assert sum_of_all.extended_sequence == first + sent - 1
 
 
 @settings(max_examples=100, deadline=None)

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mediaproxy.datapath import (
+    FlowReason,
+    KernelReport,
     RelayTotals,
     SsrcCounters,
     StreamCounters,
     TransportConfig,
     TransportCounters,
     TransportHandle,
+    Verdict,
 )
+from mediaproxy.datapath.kernel import RtpState
 from mediaproxy.errors import PortBusyError, RelayError
 
 NOTHING = StreamCounters(0, 0, 0, 0, 0, None, ())
@@ -37,6 +41,9 @@ class FakeRelay:
 
     busy: set[tuple[str, int]] = field(default_factory=set)
     capacity: int = 1_000_000
+    resumed: list[tuple[TransportHandle, RtpState]] = field(default_factory=list)
+    verdicts: dict[TransportHandle, Verdict | None] = field(default_factory=dict)
+    kernel_report: KernelReport = field(default_factory=KernelReport)
     transports: dict[TransportHandle, FakeTransport] = field(default_factory=dict)
     _bound: dict[tuple[str, int], TransportHandle] = field(default_factory=dict)
 
@@ -86,6 +93,27 @@ class FakeRelay:
         return RelayTotals(
             sum(one.packets for one in streams), sum(one.bytes for one in streams), sum(one.errors for one in streams)
         )
+
+    # datapath.kernel.RtpStates: a state is how many packets of SSRC 0x1234 a path has counted, in digits.
+
+    def rtp_state(self, handle: int) -> RtpState:
+        return RtpState(str(self.transports[TransportHandle(handle)].rtp.packets).encode())
+
+    def resume_rtp(self, handle: int, state: RtpState) -> None:
+        self.resumed.append((TransportHandle(handle), state))
+
+    def merge_rtp(self, states: Sequence[RtpState]) -> RtpState:
+        return RtpState(str(sum(map(int, states))).encode())
+
+    def ssrc_counters(self, state: RtpState) -> tuple[SsrcCounters, ...]:
+        packets = int(state)
+        return (SsrcCounters(0x1234, packets, packets * 172, 160 * packets, packets, 0, 0, 0, 0.0, 0),)
+
+    def path(self, handle: TransportHandle) -> Verdict | None:
+        return self.verdicts.get(handle, Verdict(FlowReason.NO_BACKEND))
+
+    def kernel(self) -> KernelReport:
+        return self.kernel_report
 
     def find(self, address: str, port: int) -> TransportHandle | None:
         """The open transport on a local address and port, if there is one."""

@@ -22,6 +22,10 @@ PORT_MIN: Final = 30000
 PORT_MAX: Final = 34999
 
 
+default_kernel_path = "auto"
+"""What a proxy is started with that nobody asked for a path; tests that want another one for a while patch it."""
+
+
 def proxy_command() -> list[str]:
     """The program under test: ``mediaproxy run`` of this environment, unless ``MEDIAPROXY_COMMAND`` says otherwise."""
     override = os.environ.get(COMMAND_VARIABLE)
@@ -51,7 +55,7 @@ class MediaProxyProcess:
         namespace: the host that it stands on; ng is on 127.0.0.1:2223 there.
         interfaces: as for ``--interface``: ``NAME/ADDRESS``.
         options: further options.
-        kernel_path: ``--kernel-path``; the default leaves all media to the relay's threads.
+        kernel_path: ``--kernel-path``; ``None`` for ``default_kernel_path``.
     Raises:
         ProcessFailedError: it did not answer a ping within 15 seconds.
     """
@@ -62,13 +66,13 @@ class MediaProxyProcess:
         namespace: Namespace,
         interfaces: Sequence[str],
         options: Sequence[str] = (),
-        kernel_path: str = "userspace",
+        kernel_path: str | None = None,
     ) -> None:
         self.command = [
             *proxy_command(), "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1",
             *(f"--interface={interface}" for interface in interfaces), f"--listen-ng=127.0.0.1:{NG_PORT}",
             f"--port-min={PORT_MIN}", f"--port-max={PORT_MAX}", "--delete-delay=0", "--timeout=60", "--num-threads=2",
-            *own_options(lab, namespace, kernel_path), *options,
+            *own_options(lab, namespace, kernel_path or default_kernel_path), *options,
         ]  # fmt: skip
         self.process: Process = lab.start("mediaproxy", namespace, *self.command)
         self.ng = NgJsonClient(namespace)

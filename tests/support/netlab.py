@@ -194,9 +194,18 @@ def remove_leftovers() -> list[str]:
     for path in Path(tempfile.gettempdir()).iterdir():
         match = _OWN_FOLDER.match(path.name)
         if match is not None and not is_alive(int(match[1])):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_folder(path)
             removed.append(path.name)
     return removed
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a lab's folder, with the file systems that a killed daemon has left mounted in it."""
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    for mount in mounts:
+        if Path(mount).is_relative_to(folder):
+            subprocess.run(["umount", "--lazy", mount], check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class NetLab:
@@ -240,7 +249,7 @@ class NetLab:
             kept = self.folder.rename(self.folder.with_name(self.folder.name.replace("mp-", "mediaproxy-failed-", 1)))
             print(f"the logs are kept in {kept}", file=sys.stderr)
         else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            _remove_folder(self.folder)
 
     def _install_signal_handlers(self) -> None:
         if threading.current_thread() is not threading.main_thread():

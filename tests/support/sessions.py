@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mediaproxy.calls.addresses import AddressPolicy
 from mediaproxy.datapath import PacketClass, SourceEvent, SourceEventKind
+from mediaproxy.datapath.orphans import OrphanHolder
 from mediaproxy.engine import Engine, EngineSettings
 from mediaproxy.interfaces import Interface, Interfaces
 from mediaproxy.net import Endpoint
@@ -58,12 +59,16 @@ class Session:
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
     relay: FakeRelay = field(default_factory=FakeRelay)
     control: ControlCounters = field(default_factory=ControlCounters)
+    orphans: OrphanHolder | None = None
+    busy: set[tuple[str, int]] = field(default_factory=set)
     now: float = 1000.0
 
     def __post_init__(self) -> None:
+        self.relay.busy |= self.busy
         self.engine = Engine(
             interfaces=Interfaces(self.interfaces),
             relay=self.relay,
+            orphans=self.orphans,
             settings=self.settings,
             addresses=self.addresses,
             control=self.control,

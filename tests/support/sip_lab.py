@@ -122,10 +122,10 @@ class SipLab(NetLab):
             except OSError:  # a time-out, or "no route"
                 return False
 
-    def start_media_proxy(self, *options: str) -> MediaProxyProcess:
-        """Start the media proxy and wait until it answers."""
+    def start_media_proxy(self, *options: str, kernel_path: str | None = None) -> MediaProxyProcess:
+        """Start the media proxy and wait until it answers; ``kernel_path`` as ``MediaProxyProcess`` has it."""
         interfaces = (f"external/{self.addresses.external}", f"internal/{self.addresses.internal}")
-        self.media_proxy = MediaProxyProcess(self, self.proxy, interfaces, options)
+        self.media_proxy = MediaProxyProcess(self, self.proxy, interfaces, options, kernel_path)
         return self.media_proxy
 
     def start_kamailio(self, *defines: str, config: Path = EXAMPLE) -> Process:

@@ -6,7 +6,16 @@ import pytest
 
 from mediaproxy.calls.events import EventKind
 from mediaproxy.calls.timeouts import Timeouts
-from mediaproxy.datapath import PacketClass, SourceEventKind, SourcePolicy, TransportConfig
+from mediaproxy.datapath import (
+    FlowReason,
+    PacketClass,
+    SourceEventKind,
+    SourcePolicy,
+    TransportConfig,
+    TransportHandle,
+    Verdict,
+)
+from mediaproxy.datapath.kernel_path import PathChange
 from mediaproxy.engine import EngineSettings
 from mediaproxy.errors import RequestError
 from mediaproxy.net import Endpoint
@@ -141,3 +150,24 @@ def test_immediate_learning_is_told_at_once() -> None:
     session.see(local, STRANGER)
     (learnt,) = session.engine.take_events()
     assert (learnt.kind, learnt.facts["learnt"]) == (EventKind.LEARNT, str(STRANGER))
+
+
+def test_change_of_path_becomes_an_event_of_the_call() -> None:
+    session, local = established()
+    handle = session.relay.handle_at(local.address, local.port)
+    rtcp = session.relay.handle_at(local.address, local.port + 1)
+    session.engine.take_events()
+    for change in (
+        PathChange(handle, None),
+        PathChange(handle, Verdict(FlowReason.REFUSED, "ENOMEM")),
+        PathChange(handle, Verdict(FlowReason.NOT_LEARNT)),
+        PathChange(rtcp, Verdict(FlowReason.RTCP)),
+        PathChange(TransportHandle(999), None),
+    ):
+        session.engine.path_changed(change)
+    where = {"media": 1, "port": local.port}
+    assert [(event.kind, event.facts) for event in session.engine.take_events()] == [
+        (EventKind.PATH, where | {"path": "kernel"}),
+        (EventKind.PATH, where | {"path": "userspace", "reason": "the kernel refused: ENOMEM"}),
+        (EventKind.PATH_DETAIL, where | {"path": "userspace", "reason": "source not learnt yet"}),
+    ]

@@ -12,7 +12,7 @@ import pytest
 
 from mediaproxy.backends.flow_stats import FlowStatsMemory, FlowStatsWriter
 from mediaproxy.backends.helper import flow_stats as helper
-from mediaproxy.backends.rtp_states import NO_RTP, state_counters
+from mediaproxy.backends.rtp_states import NO_RTP, merge_states, state_counters
 from mediaproxy.datapath.flow import Slot
 from mediaproxy.datapath.kernel import FlowCounters, FlowTotals
 from mediaproxy.errors import OffloadError
@@ -91,6 +91,20 @@ def test_seeding_goes_on_where_another_path_has_come_to(memory: FlowStatsMemory)
     assert (counters.packets, counters.last_seen) == (0, None)
     (one,) = state_counters(counters.rtp)
     assert (one.ssrc, one.packets, one.extended_sequence, one.lost) == (0xCAFE, 0, 105, 3)
+
+
+def test_what_a_backend_without_rtp_statistics_forwards_is_not_lost(
+    memory: FlowStatsMemory, writer: FlowStatsWriter
+) -> None:
+    sockets = Path()
+    now = sockets.count_all([100, 101, 103], START)
+    slot = Slot(2, 1)
+    memory.seed(slot, sockets.state)
+    writer.set(2, 1, packets=500, octets=500 * 172, last_seen_ns=now)
+    sockets.resume(memory.read(slot).rtp)
+    sockets.count_all([604, 605, 607], now)
+    (one,) = state_counters(merge_states([sockets.state, memory.read(slot).rtp]))
+    assert (one.packets, one.lost, one.extended_sequence) == (6, 2, 607)
 
 
 def test_many_flows_are_put_at_once(memory: FlowStatsMemory, writer: FlowStatsWriter) -> None:

@@ -190,6 +190,44 @@ def test_query_shows_a_table_of_streams(wire: list[str], capsys: pytest.CaptureF
         assert text in out
 
 
+def test_show_names_the_path_of_each_stream_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    streams: list[Any] = [
+        {"local port": 30000, "local address": "10.10.1.1", "flags": ["RTP", "kernelized"], "path": "kernel"},
+        {"local port": 30001, "flags": ["RTCP"], "path": "userspace", "path reason": "RT\x1bCP"},
+    ]
+    reply: dict[str, Any] = {"tags": {"a": {"medias": [{"index": 1, "streams": streams}]}}, "result": "ok"}
+    with replying(reply) as server:
+        assert run("show", "c1", "--server", server.name) == 0
+    assert decoded(server.received[0]) == {b"command": b"query", b"call-id": b"c1"}
+    rtp, rtcp = [line for line in capsys.readouterr().out.splitlines() if "3000" in line]
+    assert "kernel " in rtp
+    assert "kernelized" in rtp
+    assert "userspace: RT\ufffdCP" in rtcp
+
+
+def test_flows_lists_and_sweeps_what_a_dead_proxy_left(capsys: pytest.CaptureFixture[str]) -> None:
+    orphan: dict[str, Any] = {
+        "local": "10.0.0.1:30000",
+        "source": "10.0.0.2:4000",
+        "sender": "10.0.0.1:30002",
+        "target": "10.0.0.3:5000",
+        "silent": 7,
+    }
+    with replying({"orphans": [orphan], "result": "ok"}) as server:
+        assert run("flows", "list", "--server", server.name) == 0
+    assert decoded(server.received[0]) == {b"command": b"list flows"}
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "10.0.0.1" in line]
+    assert line.split() == ["10.0.0.1:30000", "10.0.0.2:4000", "10.0.0.1:30002", "10.0.0.3:5000", "7", "s"]
+    with replying({"orphans": [], "result": "ok"}) as server:
+        assert run("flows", "list", "--server", server.name) == 0
+    assert capsys.readouterr().out == "no flows without a call\n"
+    with replying({"ended": 2, "result": "ok"}) as server:
+        assert run("flows", "sweep", "--server", server.name) == 0
+    assert decoded(server.received[0]) == {b"command": b"sweep flows"}
+    assert capsys.readouterr().out == "ended: 2\n"
+    assert run("flows", "drop") == 2
+
+
 def test_query_as_json_is_the_whole_reply(capsys: pytest.CaptureFixture[str]) -> None:
     with replying(CALL) as server:
         assert run("query", "--server", server.name, "--call-id", "c1", "--json") == 0

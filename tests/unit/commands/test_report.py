@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mediaproxy.datapath import SsrcCounters, StreamCounters
+from mediaproxy.datapath import FlowReason, SsrcCounters, StreamCounters, Verdict
 from mediaproxy.net import Endpoint
 from mediaproxy.ng.words import EndpointLearning, Flag
 from tests.support.sessions import PUBLIC, WALL_OFFSET, Session, audio, media_ports
@@ -143,3 +143,38 @@ def test_port_that_several_dialogues_share_is_counted_once() -> None:
     session.relay.transports[handle].rtcp = replace(session.relay.transports[handle].rtcp, packets=2)
     totals = session.call("query")["totals"]
     assert (totals["RTP"]["packets"], totals["RTCP"]["packets"]) == (5, 2)
+
+
+def rtp_stream(session: Session, tag: str = "a") -> Any:
+    return party(session, tag)["medias"][0]["streams"][0]
+
+
+def test_stream_that_the_kernel_forwards_is_kernelized() -> None:
+    session, port = established()
+    handle = session.relay.handle_at(PUBLIC.address, port)
+    session.relay.verdicts[handle] = None
+    session.relay.transports[handle].rtp = StreamCounters(
+        12, 12 * 172, 0, 0, 0, session.now - 9, (), kernel_packets=10, kernel_bytes=1720, last_kernel=session.now - 2
+    )
+    stream, rtcp = party(session, "a")["medias"][0]["streams"]
+    assert "kernelized" in stream["flags"]
+    assert (stream["path"], "path reason" in stream) == ("kernel", False)
+    assert stream["last kernel packet"] == stream["last packet"] == int(session.now - 2 + WALL_OFFSET)
+    assert stream["last user packet"] == int(session.now - 9 + WALL_OFFSET)
+    assert "kernelized" not in rtcp["flags"]
+    assert (rtcp["path"], rtcp["path reason"]) == ("userspace", "RTCP")
+
+
+def test_stream_that_the_kernel_does_not_forward_says_why() -> None:
+    session, port = established()
+    handle = session.relay.handle_at(PUBLIC.address, port)
+    for verdict, text, hopeless in (
+        (Verdict(FlowReason.NOT_LEARNT), "source not learnt yet", False),
+        (Verdict(FlowReason.REFUSED, "ENOMEM"), "the kernel refused: ENOMEM", False),
+        (Verdict(FlowReason.NEEDS_FAMILY_CHANGE), "needs a change of IP family", True),
+    ):
+        session.relay.verdicts[handle] = verdict
+        stream = rtp_stream(session)
+        assert (stream["path"], stream["path reason"]) == ("userspace", text)
+        assert ("no kernel support" in stream["flags"]) is hopeless
+        assert "kernelized" not in stream["flags"]

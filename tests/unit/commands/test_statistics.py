@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from mediaproxy.calls.timeouts import Timeouts
+from mediaproxy.datapath import FlowReason, KernelReport
 from mediaproxy.engine import EngineSettings
 from mediaproxy.stats.control import COMMAND_LABELS
 from tests.support.sessions import PUBLIC, Session, media_ports
@@ -21,7 +22,7 @@ def test_idle_proxy_has_nothing_but_its_uptime() -> None:
     session = Session()
     session.now += 3.9
     report = statistics(session)
-    groups = ["currentstatistics", "totalstatistics", "controlstatistics", "interfaces", "relay"]
+    groups = ["currentstatistics", "totalstatistics", "controlstatistics", "interfaces", "relay", "kernelpath"]
     assert list(report) == groups
     assert set(report["currentstatistics"].values()) == {0}
     totals = report["totalstatistics"]
@@ -112,3 +113,40 @@ def test_many_control_peers_are_shown_as_the_busiest_and_the_rest() -> None:
     assert proxies[20]["offercount"] == sum(range(1, 81))
     assert proxies[20]["errorcount"] == 1
     assert control["totaloffercount"] == sum(range(1, 101))
+
+
+def test_kernel_path_is_reported_with_its_reasons() -> None:
+    session = Session()
+    session.relay.kernel_report = KernelReport(
+        "tc",
+        2,
+        5,
+        reasons={FlowReason.NOT_LEARNT: 3},
+        refusals={FlowReason.MAP_FULL: 1},
+        orphans=4,
+        rejected=(("xdp", "not asked for"),),
+    )
+    assert statistics(session)["kernelpath"] == {
+        "backend": "tc",
+        "flows": 2,
+        "installations": 5,
+        "orphans": 4,
+        "reasons": {"source not learnt yet": 3},
+        "refusals": {"kernel map full": 1},
+        "rejected": {"xdp": "not asked for"},
+    }
+    session.relay.kernel_report = KernelReport(failure="gone")
+    assert statistics(session)["kernelpath"]["failure"] == "gone"
+
+
+def test_medias_are_counted_by_their_path() -> None:
+    session = Session()
+    offered, answered = session.offer(), session.answer()
+    (b_port,), (a_port,) = media_ports(offered), media_ports(answered)
+    a, b = (session.relay.handle_at(PUBLIC.address, port) for port in (a_port, b_port))
+    by_path = ("media_userspace", "media_kernel", "media_mixed")
+    assert [statistics(session)["currentstatistics"][name] for name in by_path] == [2, 0, 0]
+    session.relay.verdicts[a] = None
+    assert [statistics(session)["currentstatistics"][name] for name in by_path] == [0, 0, 2]
+    session.relay.verdicts[b] = None
+    assert [statistics(session)["currentstatistics"][name] for name in by_path] == [0, 2, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from mediaproxy.datapath import RelayTotals
@@ -36,7 +38,7 @@ def test_rounding_does_not_make_the_deviation_imaginary() -> None:
 def test_rates_before_the_second_sample_are_zero() -> None:
     meter = RateMeter()
     assert meter.rates(relayed(10), 1.0) == Rates()
-    meter.sample(relayed(10), 1.0)
+    meter.maybe_sample(partial(relayed, 10), 1.0)
     assert meter.rates(relayed(10), 1.0) == Rates()
 
 
@@ -44,7 +46,7 @@ def test_rates_are_per_second_over_the_last_seconds() -> None:
     meter = RateMeter()
     for second in range(20):
         # The first ten seconds carry 50 packets each, the others 200.
-        meter.sample(relayed(50 * min(second, 10) + 200 * max(0, second - 10)), 100.0 + second)
+        meter.maybe_sample(partial(relayed, 50 * min(second, 10) + 200 * max(0, second - 10)), 100.0 + second)
     assert meter.rates(relayed(500 + 200 * 9), 119.0) == Rates(200, 20000, 20)
     assert meter.rates(relayed(500 + 200 * 9 + 300), 120.0) == Rates(217, 21667, 22)
 
@@ -52,6 +54,6 @@ def test_rates_are_per_second_over_the_last_seconds() -> None:
 def test_samples_are_taken_once_a_second_at_most_and_do_not_pile_up() -> None:
     meter = RateMeter()
     for tenth in range(1000):
-        meter.sample(relayed(tenth), tenth / 10)
+        meter.maybe_sample(partial(relayed, tenth), tenth / 10)
     assert len(meter._samples) <= 6
     assert meter.rates(relayed(1000), 100.0).packets == 10
