@@ -23,6 +23,7 @@ from typing import Final
 from mediaproxy.backends import flow_records
 from mediaproxy.backends.conntrack import Conntrack, Entry, Tuple
 from mediaproxy.backends.flow_records import FlowRecord
+from mediaproxy.backends.helper.flow_stats import STATS_SIZE
 from mediaproxy.backends.iptables_chains import MARK, MARK_MASK, FlowChains, ZonedFlow
 from mediaproxy.backends.kernel_backend import BackendSettings, Link
 from mediaproxy.backends.xtables import TableSizes, xtables_lock
@@ -43,7 +44,7 @@ _ZONES: Final = 0x8000
 _VERSION: Final = "v1"
 _CROWDED: Final = 0.9
 
-_STATS_WORDS: Final = 53  # struct mpo_flow_stats in units of 8 bytes
+_STATS_WORDS: Final = STATS_SIZE // 8
 _PACKETS: Final = 1
 _BYTES: Final = 2
 _LAST_SEEN: Final = 3

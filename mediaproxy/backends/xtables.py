@@ -208,8 +208,9 @@ class Table:
         with self._named(f"delete from {chain}"):
             doomed = [number for number, entry in enumerate(self._entries(chain)) if comment in _comments(entry)]
             for number in reversed(doomed):
-                handle = ctypes.c_void_p(self._table._handle)
-                if not self._table._iptc.iptc_delete_num_entry(chain.encode("ascii"), number, handle):
+                # It has no method for this, only the function.
+                delete = self._table._iptc.iptc_delete_num_entry
+                if not delete(chain.encode("ascii"), number, self._table._handle):
                     raise OffloadError(f"{self._words()}: rule {number + 1} of {chain} can't be deleted")
             return len(doomed)
 
@@ -217,6 +218,11 @@ class Table:
         """All comments of a chain's rules, in order."""
         with self._named(f"read {chain}"):
             return [text for entry in self._entries(chain) for text in _comments(entry)]
+
+    def comments_or_none(self, chain: str) -> list[str]:
+        """Per rule of a chain, its first comment, or an empty text."""
+        with self._named(f"read {chain}"):
+            return [(_comments(entry) or [""])[0] for entry in self._entries(chain)]
 
     def count(self, chain: str) -> int:
         """How many rules a chain has."""
@@ -293,7 +299,7 @@ def _nat6(rule: Rule) -> bytes:
 def _comments(entry: Any) -> list[str]:
     """The comments of a ``struct ipt_entry`` or ``ip6t_entry``.
 
-    Read from its bytes: to ask python-iptables it would have to load the extension of whatever others' rules consist of.
+    Read from its bytes: python-iptables would have to load the extensions of whatever others' rules consist of.
     """
     start = type(entry).elems.offset
     data = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)

@@ -24,7 +24,7 @@ from mediaproxy.config.kinds import (
 )
 from mediaproxy.logs import LogFormat, LogLevel
 from mediaproxy.ng.words import EndpointLearning
-from mediaproxy.privileged.settings import Firewall, KernelPath
+from mediaproxy.privileged.settings import FirewallMode, KernelPath
 
 ENVIRONMENT_PREFIX: Final = "MEDIAPROXY_"
 DEFAULT_RUN_FOLDER: Final = Path("/run/mediaproxy")
@@ -281,8 +281,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option(
         "firewall",
-        Choice(Firewall),
-        Firewall.OFF,
+        Choice(FirewallMode),
+        FirewallMode.OFF,
         "Who opens the media ports in this host's firewall: `off` leaves that to you, `manage` opens them and keeps "
         "connection tracking away from them.",
     ),
@@ -376,7 +376,7 @@ class Settings:
     no_fallback: bool
     nft_form: NftForm
     nft_owner: bool
-    firewall: Firewall
+    firewall: FirewallMode
     run_dir: Path | None
     user: str
     group: str

@@ -1,4 +1,4 @@
-"""``python -m mediaproxy.privileged FD``: the privileged process; started by ``launch`` and by nobody else."""
+"""``python -m mediaproxy.privileged FD FD``: the privileged process; started by ``launch`` and by nobody else."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ import sys
 from mediaproxy.privileged.keeper import keep
 
 if __name__ == "__main__":
-    sys.exit(keep(socket.socket(fileno=int(sys.argv[1]))))
+    sys.exit(keep(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import traceback
@@ -19,6 +20,7 @@ from typing import Final
 from mediaproxy.backends.kernel_backend import BackendSettings, KernelBackend
 from mediaproxy.datapath.flow import Capabilities
 from mediaproxy.errors import OffloadError
+from mediaproxy.privileged.doorkeeper import Doors, close_doors, open_doors
 from mediaproxy.privileged.fence import Fence
 from mediaproxy.privileged.installer import Installer
 from mediaproxy.privileged.links import NetworkNews, read_links
@@ -43,16 +45,16 @@ _REMOVED: Final = 3
 _BROKEN: Final = 4
 
 
-def keep(channel: socket.socket) -> int:
+def keep(channel: socket.socket, life: int) -> int:
     """Run the privileged process to its end.
 
     Args:
         channel: to the daemon, whose first frame are the settings; is closed.
+        life: the read end of a pipe whose other end the daemon holds as long as it serves.
     Returns:
         The exit status.
     """
     ignore_signals()
-    daemon = os.getppid()
     try:
         serial, settings = receive_settings(channel)
     except (OSError, WireError):
@@ -60,11 +62,12 @@ def keep(channel: socket.socket) -> int:
     lift_memory_lock_limit()
     folder = RunFolder(Path(settings.run_folder))
     pins, note = folder.mount() if settings.path in _PINNED else (None, "")
+    doors = open_doors(settings, folder)
     server = os.fork()
     if server == 0:
         status = _BROKEN
         try:
-            status = _serve(channel, serial, settings, folder, pins, note)
+            status = _serve(channel, serial, settings, folder, pins, note, doors)
         except Exception:  # noqa: BLE001  # the boundary of the server: stderr is all that is left
             traceback.print_exc()
         finally:
@@ -72,12 +75,21 @@ def keep(channel: socket.socket) -> int:
     channel.close()
     _, ended = os.waitpid(server, 0)
     status = os.waitstatus_to_exitcode(ended)
-    if status == _LEFT or (status != _REMOVED and os.getppid() != daemon):
+    if status == _LEFT or (status != _REMOVED and not _serves(life)):
         return 0
     if status != _REMOVED:
         _clear(folder.remembered_backend(), _backend_settings(settings, pins))
+        folder.remember_backend("")
+        if doors.opened:
+            os.read(life, 1)  # calls go on by the sockets: their packets must get in until the daemon ends
+    close_doors(settings, folder)
     folder.remove()
     return 0
+
+
+def _serves(life: int) -> bool:
+    """Whether the daemon still holds its end of the pipe, into which nothing is ever written."""
+    return not select.select([life], [], [], 0)[0]
 
 
 def ignore_signals() -> None:
@@ -119,24 +131,48 @@ def _clear(name: str, settings: BackendSettings) -> str:
 
 
 def _serve(
-    channel: socket.socket, serial: int, settings: PrivilegedSettings, folder: RunFolder, pins: Path | None, note: str
+    channel: socket.socket,
+    serial: int,
+    settings: PrivilegedSettings,
+    folder: RunFolder,
+    pins: Path | None,
+    note: str,
+    doors: Doors,
 ) -> int:
     backend: KernelBackend | None = None
     candidates: list[Candidate] = []
     backend_settings = _backend_settings(settings, pins)
     if settings.path is not KernelPath.USERSPACE:
         backend, candidates = choose_backend(settings.path, OPENERS, backend_settings, try_in_child)
-    notes = [note] if note and backend is not None and backend.name in {"tc", "xdp"} else []
+    notes = [f"firewall: {doors.problem}"] if doors.problem else []
+    notes += [note] if note and backend is not None and backend.name in {"tc", "xdp"} else []
     before = folder.remembered_backend()
     if before and (backend is None or before != backend.name):
         # Flows of a daemon that died would take the packets of new calls.
         notes += filter(None, [_clear(before, backend_settings)])
     if backend is None:
-        started = Started("", Capabilities(), 0, tuple(candidates), tuple(notes))
+        stays = bool(doors.opened)
+        started = Started("", Capabilities(), 0, tuple(candidates), tuple(notes), firewall=doors.opened, stays=stays)
         channel.send(pack_frame(Frame(Kind.STARTED, serial, write_json(started))))
-        return _REMOVED
+        return _wait_with_doors(channel) if stays else _REMOVED
     folder.remember_backend(backend.name)
-    return _serve_with(backend, channel, serial, settings, tuple(candidates), tuple(notes))
+    return _serve_with(backend, channel, serial, settings, tuple(candidates), tuple(notes), doors.opened)
+
+
+def _wait_with_doors(channel: socket.socket) -> int:
+    """Without a kernel path there is nothing to ask of us but the end."""
+    keep_only(())
+    while data := channel.recv(MAX_FRAME + 1):
+        try:
+            frame = parse_frame(data)
+        except WireError:
+            continue
+        if frame.kind is Kind.REMOVE_ALL:
+            with contextlib.suppress(OSError):
+                channel.send(pack_frame(Frame(Kind.DONE, frame.serial)))
+            return _REMOVED
+        channel.send(pack_frame(Frame(Kind.FAILED, frame.serial, b"there is no kernel path")))
+    return _LEFT
 
 
 def _serve_with(
@@ -146,6 +182,7 @@ def _serve_with(
     settings: PrivilegedSettings,
     candidates: tuple[Candidate, ...],
     notes: tuple[str, ...],
+    opened: tuple[str, ...],
 ) -> int:
     with contextlib.ExitStack() as stack:
         routes = KernelRoutes()
@@ -159,7 +196,14 @@ def _serve_with(
         keep_only(_needed(backend.name))
         fds = [backend.stats_fd, *([backend.tap_fd] if backend.tap_fd >= 0 else [])]
         started = Started(
-            backend.name, backend.capabilities, backend.slots, candidates, notes, has_tap=backend.tap_fd >= 0
+            backend.name,
+            backend.capabilities,
+            backend.slots,
+            candidates,
+            notes,
+            has_tap=backend.tap_fd >= 0,
+            firewall=opened,
+            stays=True,
         )
         socket.send_fds(channel, [pack_frame(Frame(Kind.STARTED, serial, write_json(started)))], fds)
         return _REMOVED if server.run() is Ending.REMOVED else _LEFT

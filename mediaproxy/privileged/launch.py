@@ -19,7 +19,8 @@ from mediaproxy.logs import Logger
 from mediaproxy.privileged.client import Channel, FlowStats, RemoteDatapath, start
 from mediaproxy.privileged.rights import Capability, Identity, effective_capabilities, give_up_rights
 from mediaproxy.privileged.run_folder import RunFolder
-from mediaproxy.privileged.settings import Candidate, KernelPath, PrivilegedSettings
+from mediaproxy.privileged.settings import Candidate, FirewallMode, KernelPath, PrivilegedSettings
+from mediaproxy.privileged.wire import Kind
 
 _END_TIMEOUT: Final = 5.0
 
@@ -51,15 +52,19 @@ class Launch:
         datapath: ``None`` if media is relayed by sockets alone; ``reason`` then says why.
         candidates: what became of each backend that was tried.
         notes: worth a warning each.
+        channel: to the privileged process, if that stays.
+        firewall: what was opened there.
         wanted: somebody asked for a kernel path, be it by default.
     """
 
     datapath: RemoteDatapath | None = None
     process: subprocess.Popen[bytes] | None = None
+    channel: Channel | None = None
     candidates: tuple[Candidate, ...] = ()
     notes: tuple[str, ...] = ()
     reason: str = ""
     wanted: bool = True
+    firewall: tuple[str, ...] = ()
 
 
 class KernelPathRun:
@@ -90,6 +95,7 @@ class KernelPathRun:
         self._identity = identity
         self._no_fallback = no_fallback
         self._lock = -1
+        self._life = -1
         self._launch = Launch()
 
     @property
@@ -131,7 +137,7 @@ class KernelPathRun:
     def _start(self) -> Launch:
         wanted = self._settings.path is not KernelPath.USERSPACE
         folder = RunFolder(Path(self._settings.run_folder))
-        if not wanted and not folder.remembered_backend():
+        if not wanted and self._settings.firewall is FirewallMode.OFF and not folder.has_leftovers:
             return Launch(reason="not wanted", wanted=False)
         if Capability.NET_ADMIN not in effective_capabilities():
             return Launch(reason="needs CAP_NET_ADMIN, and for tc CAP_BPF and CAP_PERFMON", wanted=wanted)
@@ -145,12 +151,13 @@ class KernelPathRun:
     def _spawn(self) -> Launch:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel = Channel(ours, lambda text: self._logger.error("internal error", where="privileged", traceback=text))
+        their_life, self._life = os.pipe()
         with theirs:
             try:
                 process = subprocess.Popen(
                     # -I: neither the environment nor the current folder decides what is run with these rights.
-                    [sys.executable, "-I", "-m", "mediaproxy.privileged", str(theirs.fileno())],
-                    pass_fds=(theirs.fileno(), self._lock),
+                    [sys.executable, "-I", "-m", "mediaproxy.privileged", str(theirs.fileno()), str(their_life)],
+                    pass_fds=(theirs.fileno(), their_life, self._lock),
                     env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,
                     cwd="/",
@@ -158,30 +165,40 @@ class KernelPathRun:
             except OSError as error:
                 channel.close()
                 raise OffloadError(f"the privileged process cannot be started: {error.strerror}") from error
+            finally:
+                os.close(their_life)
         try:
             started, fds = start(channel, self._settings)
         except OffloadError:
             channel.close()
+            self._end_life()
             _reap(process)
             raise
         if not started.backend:
-            channel.close()
-            _reap(process)
             reasons = "; ".join(f"{one.backend}: {one.reason}" for one in started.candidates) or "not wanted"
-            return Launch(candidates=started.candidates, notes=started.notes, reason=reasons)
+            launch = Launch(candidates=started.candidates, notes=started.notes, reason=reasons)
+            if started.stays:
+                return replace(launch, process=process, channel=channel, firewall=started.firewall)
+            channel.close()
+            self._end_life()
+            _reap(process)
+            return launch
         try:
             stats = self._open_stats(fds[0], started.slots)
         except OffloadError:
             channel.close()
+            self._end_life()
             _reap(process)
             raise
         datapath = RemoteDatapath(channel, started, stats, fds[1] if started.has_tap else -1)
-        return Launch(datapath, process, started.candidates, started.notes)
+        return Launch(datapath, process, channel, started.candidates, started.notes, firewall=started.firewall)
 
     def _log(self) -> None:
         launch = self._launch
         for note in launch.notes:
             self._logger.warning(note)
+        for line in launch.firewall:
+            self._logger.notice("firewall", text=line)
         if launch.datapath is not None:
             rejected = {f"not_{one.backend}": one.reason for one in launch.candidates if not one.works}
             self._logger.notice("kernel path", backend=launch.datapath.name, **rejected)
@@ -191,14 +208,17 @@ class KernelPathRun:
             self._logger.notice("no kernel path is wanted: media is relayed in user space")
 
     def _end(self, *, remove: bool) -> None:
-        datapath, process = self._launch.datapath, self._launch.process
+        datapath, process, channel = self._launch.datapath, self._launch.process, self._launch.channel
+        if channel is not None and remove and not channel.failure:
+            try:
+                channel.ask(Kind.REMOVE_ALL, deadline=_END_TIMEOUT)
+            except OffloadError as error:
+                self._logger.warning("what is in the kernel could not be removed", reason=str(error))
         if datapath is not None:
-            if remove:
-                try:
-                    datapath.remove_all()
-                except OffloadError as error:
-                    self._logger.warning("what is in the kernel could not be removed", reason=str(error))
             datapath.close()
+        elif channel is not None:
+            channel.close()
+        self._end_life()
         if process is not None:
             _reap(process)
         elif self._lock >= 0 and remove:
@@ -207,6 +227,12 @@ class KernelPathRun:
             os.close(self._lock)
             self._lock = -1
         self._launch = Launch(reason="stopped")
+
+    def _end_life(self) -> None:
+        """Let the privileged process know that we serve no more."""
+        if self._life >= 0:
+            os.close(self._life)
+            self._life = -1
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

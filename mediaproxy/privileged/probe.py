@@ -123,7 +123,7 @@ def forward_one(opener: Open, settings: BackendSettings, place: Place) -> str:
     """
     backend = opener(settings)
     try:
-        backend.attach(place.links)
+        notes = [event.text for event in backend.attach(place.links)]
         source, local, sender, target = place.path
         flow = Flow(local=local, source=source, sender=sender, target=target, strict=False)
         mtu = max((link.mtu for link in place.links if link.index == place.ifindex), default=0)
@@ -143,7 +143,7 @@ def forward_one(opener: Open, settings: BackendSettings, place: Place) -> str:
                 return ""
             if time.monotonic() > deadline:
                 break
-        return "took a flow, but forwarded no packet"
+        return "; ".join(["took a flow, but forwarded no packet", *notes])
     finally:
         backend.remove()
 

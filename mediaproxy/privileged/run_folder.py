@@ -120,6 +120,28 @@ class RunFolder:
         except OSError:
             return ""
 
+    def mark(self, name: str) -> None:
+        """Note something for whoever comes after us."""
+        with contextlib.suppress(OSError):
+            (self.path / name).touch()
+
+    def has_mark(self, name: str) -> bool:
+        """Whether it was noted."""
+        return (self.path / name).exists()
+
+    def unmark(self, name: str) -> None:
+        """Take a note back."""
+        with contextlib.suppress(OSError):
+            (self.path / name).unlink()
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether a daemon that died has left something in the kernel, as far as was noted."""
+        try:
+            return any(path.name != _LOCK for path in self.path.iterdir())
+        except OSError:
+            return False
+
     def remove(self) -> None:
         """Take the mount and the folder away, and the run directory if nobody else uses it."""
         own = self.path / _BPF

@@ -26,7 +26,7 @@ _ETH_P_IP: Final = 0x0800
 _PERMANENT: Final = 0x80  # NUD_PERMANENT
 _UDP: Final = 17
 _SYSCTLS: Final = (Path("/proc/sys/net/ipv4/ip_forward"), Path("/proc/sys/net/netfilter/nf_conntrack_acct"))
-"""What a backend may need of a network, and must find here as it would there."""
+"""What a backend may need to be on; where it is off, opening the backend in the real network says what to do."""
 
 
 class Place(Protocol):
@@ -91,12 +91,10 @@ def own_network() -> Iterator[OwnNetwork]:
     """
     import pyroute2  # noqa: PLC0415  # takes 0.1 s, which only the privileged process is to pay
 
-    values = [_read(path) for path in _SYSCTLS]
     enter_new_network()
-    for path, value in zip(_SYSCTLS, values, strict=True):
-        if value:
-            with contextlib.suppress(OSError):  # read-only in most containers; then it is what it is
-                path.write_text(value, encoding="ascii")
+    for path in _SYSCTLS:
+        with contextlib.suppress(OSError):  # not there, or read-only as in most containers
+            path.write_text("1\n", encoding="ascii")
     try:
         with pyroute2.IPRoute() as route:
             near, near_mac, far_mac = _build(route)
@@ -107,13 +105,6 @@ def own_network() -> Iterator[OwnNetwork]:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(_ETH_P_IP)) as packets:
         packets.bind((_FAR, _ETH_P_IP))
         yield OwnNetwork(links, near, packets, near_mac, far_mac)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except OSError:
-        return ""
 
 
 def _build(route: Any) -> tuple[int, bytes, bytes]:  # pyroute2 is untyped

@@ -26,7 +26,7 @@ class KernelPath(Enum):
     USERSPACE = "userspace"
 
 
-class Firewall(Enum):
+class FirewallMode(Enum):
     """Who opens the media ports in this host's firewall."""
 
     OFF = "off"
@@ -61,7 +61,7 @@ class PrivilegedSettings:
     slots: int
     nft_form: NftForm = NftForm.READABLE
     nft_owner: bool = False
-    firewall: Firewall = Firewall.OFF
+    firewall: FirewallMode = FirewallMode.OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The answer: ``backend`` is empty if there is no kernel path; ``notes`` are worth a warning each."""
+    """The answer: ``backend`` is empty if there is no kernel path.
+
+    Attributes:
+        notes: worth a warning each.
+        firewall: what was opened, one line each.
+        stays: the process stays, to clean up at the end.
+    """
 
     backend: str
     capabilities: Capabilities
@@ -83,6 +89,8 @@ class Started:
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
     has_tap: bool = False
+    firewall: tuple[str, ...] = ()
+    stays: bool = False
 
 
 def write_json(value: PrivilegedSettings | Started) -> bytes:

@@ -13,7 +13,7 @@ from mediaproxy.config.address_kinds import InterfaceSpec, ListenSpec
 from mediaproxy.config.options import OPTION_BY_NAME, OPTION_BY_SHORT, OPTIONS, Settings
 from mediaproxy.config.rtpengine import FOREIGN_BY_NAME, FOREIGN_BY_SHORT, FOREIGN_OPTIONS, Status
 from mediaproxy.logs import LogLevel
-from mediaproxy.privileged.settings import Firewall, KernelPath
+from mediaproxy.privileged.settings import FirewallMode, KernelPath
 
 
 def load(*arguments: str, **environment: str) -> Configuration:
@@ -330,4 +330,4 @@ def test_table_that_is_no_number_is_a_mistake() -> None:
 def test_kernel_path_may_be_demanded() -> None:
     settings = load("-F", "--kernel-path=tc", "--run-dir=/run/x", "--user=nobody", "--firewall=manage").settings
     assert settings.no_fallback
-    assert (settings.run_dir, settings.user, settings.firewall) == (Path("/run/x"), "nobody", Firewall.MANAGE)
+    assert (settings.run_dir, settings.user, settings.firewall) == (Path("/run/x"), "nobody", FirewallMode.MANAGE)

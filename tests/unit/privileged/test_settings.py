@@ -10,7 +10,7 @@ from mediaproxy.backends.kernel_backend import NftForm
 from mediaproxy.datapath.flow import Capabilities
 from mediaproxy.privileged.settings import (
     Candidate,
-    Firewall,
+    FirewallMode,
     KernelPath,
     PrivilegedSettings,
     RelayRange,
@@ -21,7 +21,7 @@ from mediaproxy.privileged.settings import (
 from mediaproxy.privileged.wire import WireError
 
 SETTINGS = PrivilegedSettings(
-    "edge", KernelPath.NFT, "/run/x/edge", (RelayRange("192.0.2.1", 1, 2),), 9, NftForm.FAST, True, Firewall.MANAGE
+    "edge", KernelPath.NFT, "/run/x/edge", (RelayRange("192.0.2.1", 1, 2),), 9, NftForm.FAST, True, FirewallMode.MANAGE
 )
 STARTED = Started("tc", Capabilities(tap=True, max_flows=7), 9, (Candidate("tc", True, "so"),), ("note",), True)
 
