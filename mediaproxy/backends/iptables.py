@@ -11,8 +11,6 @@ import base64
 import binascii
 import contextlib
 import errno
-import mmap
-import os
 import socket
 import time
 from collections.abc import Collection, Sequence
@@ -23,7 +21,7 @@ from typing import Final
 from mediaproxy.backends import flow_records
 from mediaproxy.backends.conntrack import Conntrack, Entry, Tuple
 from mediaproxy.backends.flow_records import FlowRecord
-from mediaproxy.backends.helper.flow_stats import STATS_SIZE
+from mediaproxy.backends.flow_stats import FlowStatsMemory, FlowStatsWriter
 from mediaproxy.backends.iptables_chains import MARK, MARK_MASK, FlowChains, ZonedFlow
 from mediaproxy.backends.kernel_backend import BackendSettings, Link
 from mediaproxy.backends.xtables import TableSizes, xtables_lock
@@ -44,11 +42,6 @@ _ZONES: Final = 0x8000
 _VERSION: Final = "v1"
 _CROWDED: Final = 0.9
 
-_STATS_WORDS: Final = STATS_SIZE // 8
-_PACKETS: Final = 1
-_BYTES: Final = 2
-_LAST_SEEN: Final = 3
-
 
 def open_iptables(settings: BackendSettings) -> IptablesBackend:
     """Make the backend in the network namespace of the calling thread, which alone is to use it.
@@ -60,36 +53,6 @@ def open_iptables(settings: BackendSettings) -> IptablesBackend:
             which, and what to set.
     """
     return IptablesBackend(settings)
-
-
-class _Statistics:
-    """An array of ``struct mpo_flow_stats`` in memory that others can map; packets and bytes only ever grow."""
-
-    def __init__(self, slots: int) -> None:
-        self.fd = os.memfd_create("mediaproxy-flows", os.MFD_CLOEXEC)
-        size = slots * _STATS_WORDS * 8
-        os.ftruncate(self.fd, size)
-        self._memory = mmap.mmap(self.fd, size)
-        self._words = memoryview(self._memory).cast("Q")
-
-    def begin(self, slot: int, generation: int) -> None:
-        """Make sure that a slot counts for this generation: whoever owns it has seen to that, unless it has died."""
-        at = slot * _STATS_WORDS
-        if self._words[at] != generation:
-            self._words[at : at + _STATS_WORDS] = memoryview(bytes(_STATS_WORDS * 8)).cast("Q")
-            self._words[at] = generation
-
-    def add(self, slot: int, generation: int, packets: int, octets: int) -> None:
-        at = slot * _STATS_WORDS
-        if self._words[at] == generation:
-            self._words[at + _LAST_SEEN] = time.monotonic_ns()
-            self._words[at + _BYTES] += octets
-            self._words[at + _PACKETS] += packets
-
-    def close(self) -> None:
-        self._words.release()
-        self._memory.close()
-        os.close(self.fd)
 
 
 @dataclass(slots=True)
@@ -105,6 +68,15 @@ class _Installed:
     bytes: int = 0
 
 
+@dataclass(slots=True)
+class _Counted:
+    """What a slot has counted since it was seeded, whatever flow and entry it was."""
+
+    generation: int
+    packets: int = 0
+    bytes: int = 0
+
+
 class IptablesBackend:
     """See ``KernelBackend`` and ``open_iptables``."""
 
@@ -112,10 +84,12 @@ class IptablesBackend:
     capabilities = Capabilities(opaque=True, max_flows=MAX_FLOWS)
     tap_fd = -1
     watch_fds: Sequence[int] = ()
+    unattached: Collection[int] = ()
 
     def __init__(self, settings: BackendSettings) -> None:
         self.slots = settings.slots
         self._flows: dict[Endpoint, _Installed] = {}
+        self._counted: dict[int, _Counted] = {}
         self._next_zone = 0
         self._lost = ""
         self._crowded = False
@@ -138,7 +112,7 @@ class IptablesBackend:
             stack.callback(self._conntrack.close)
             self._chains: dict[int, FlowChains] = {socket.AF_INET: FlowChains(socket.AF_INET, settings.instance)}
             self._open_ip6(settings.instance)
-            self._statistics = _Statistics(settings.slots)
+            self._statistics = FlowStatsWriter(settings.slots)
             stack.callback(self._statistics.close)
             with xtables_lock():
                 self._take_over()
@@ -185,9 +159,10 @@ class IptablesBackend:
                 with contextlib.suppress(OffloadError):
                     self._withdraw_chains()
             raise
-        for installed in self._flows.values():
-            slot = installed.record.installed.slot
-            self._statistics.begin(slot.index, slot.generation)
+        if self._flows:
+            with FlowStatsMemory(self._statistics.fd, self.slots) as memory:
+                for flow in self._flows.values():
+                    memory.seed(flow.record.installed.slot, None)  # who had seeded it is dead
         self._count()
 
     def _adopt(self, family: int, comment: str) -> None:
@@ -211,11 +186,6 @@ class IptablesBackend:
     @property
     def stats_fd(self) -> int:
         return self._statistics.fd
-
-    @property
-    def unattached(self) -> Collection[int]:
-        """None: rules look at all devices."""
-        return ()
 
     def attach(self, links: Sequence[Link]) -> list[DatapathEvent]:  # noqa: ARG002  (rules look at all devices)
         """See ``KernelBackend``. The first call yields what an operator is to know."""
@@ -311,8 +281,6 @@ class IptablesBackend:
                 break
         packed = base64.b64encode(flow_records.pack_record(record)).decode("ascii")
         zoned = ZonedFlow(record.installed.flow, zone, f"{_VERSION} {zone} {packed}")
-        slot = record.installed.slot
-        self._statistics.begin(slot.index, slot.generation)
         return _Installed(record, zoned, _family(record), _tuple(zoned))
 
     def _finish(self, gone: Sequence[_Installed]) -> None:
@@ -330,7 +298,13 @@ class IptablesBackend:
         if packets > 0:
             flow.packets, flow.bytes = entry.packets, entry.bytes
             slot = flow.record.installed.slot
-            self._statistics.add(slot.index, slot.generation, packets, octets - packets * _HEADERS[flow.family])
+            counted = self._counted.get(slot.index)
+            if counted is None or counted.generation != slot.generation:
+                counted = self._counted[slot.index] = _Counted(slot.generation)
+            counted.packets += packets
+            counted.bytes += octets - packets * _HEADERS[flow.family]
+            now_ns = time.monotonic_ns()
+            self._statistics.set(slot.index, slot.generation, counted.packets, counted.bytes, now_ns)
 
     def _count(self) -> None:
         """Bring all counters into the shared memory."""

@@ -85,8 +85,8 @@ def _load() -> Any:
             return importlib.import_module("iptc")
     except Exception as error:  # it raises bare Exceptions when it finds no library
         raise OffloadError(
-            f"python-iptables cannot be loaded ({error or type(error).__name__}): "
-            "it needs the Python package python-iptables and Debian's packages iptables, libip4tc2, libip6tc2"
+            f"python-iptables can't be loaded ({error or type(error).__name__}): it needs the Python package "
+            "python-iptables (pip install mediaproxy[iptables]) and Debian's package iptables"
         ) from error
 
 

@@ -5,18 +5,30 @@ from __future__ import annotations
 import os
 import re
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from mediaproxy.backends import firewall_proof
-from mediaproxy.backends.firewall import Firewall, FirewallError, FirewallReport, Opening, Proof
+from mediaproxy.backends.firewall import Firewall, FirewallError, FirewallReport, Opening, Proof, describe
 from mediaproxy.backends.firewall_rules import mark_of
-from tests.support import netlab
-from tests.support.flow_lab import V4, V6, Addresses, FlowLab, endpoint_of, flow_lab, received, waiting
+from tests.support.flow_lab import (
+    V4,
+    V6,
+    Addresses,
+    FlowLab,
+    endpoint_of,
+    flow_lab,
+    received,
+    waiting,
+    why_not_iptables,
+)
 from tests.support.namespace_thread import NamespaceThread
+from tests.support.processes import wait_until
 
-pytestmark = pytest.mark.skipif(netlab.why_not() is not None, reason=netlab.why_not() or "")
+WHY_NOT = why_not_iptables()
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 
 FIRST, LAST = 31000, 31099
 MARK = mark_of("test")
@@ -49,12 +61,6 @@ def iptables_nft(lab: FlowLab) -> None:
 
 
 def native(lab: FlowLab) -> None:
-    lab.relay.nft(
-        """
-table inet my filter {
-}
-""".replace("my filter", "site")
-    )
     lab.relay.nft("""
 table inet site {
 	chain in-coming {
@@ -248,19 +254,21 @@ def test_what_cannot_be_proven_is_said(host: Host, monkeypatch: pytest.MonkeyPat
     assert host.lets_pass(V4) == (True, True)
 
 
-def test_a_table_that_its_owner_holds_is_a_reason(host: Host) -> None:
-    """A flag that forbids others any change (firewalld sets it): here by a process that goes on holding it."""
-    owner = host.lab.lab.start("owner", host.lab.relay, "nft", "-i")
-    assert owner.pid
-    native(host.lab)
-
-    def prove(opening: Opening) -> Proof:
-        return Proof(False, "no")
-
-    before = saved(host.lab)
-    with pytest.raises(FirewallError, match="no"):
-        host.manage(host.firewall(opening_of(V4), prove=prove))
-    assert saved(host.lab) == before
+def test_a_table_that_somebody_owns_is_a_reason(host: Host) -> None:
+    """The flag ``owner`` (firewalld sets it) forbids others any change while a process holds the table."""
+    owner = subprocess.Popen(
+        host.lab.relay.command("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    assert owner.stdin is not None
+    with owner, owner.stdin as stdin:
+        stdin.write("add table inet site { flags owner; }\n")
+        stdin.write("add chain inet site in { type filter hook input priority 0; policy drop; }\n")
+        stdin.flush()
+        wait_until(lambda: "policy drop" in host.lab.relay.run("nft", "list", "ruleset"), 5.0, "the owner's chain")
+        before = saved(host.lab)
+        with pytest.raises(FirewallError, match="not permitted"):
+            host.manage(host.firewall(opening_of(V4)))
+        assert saved(host.lab) == before
 
 
 def test_the_proof_leaves_nothing_and_uses_a_free_port(host: Host) -> None:
@@ -285,14 +293,16 @@ def test_no_free_port_is_no_proof(host: Host) -> None:
 
 @FAMILIES
 def test_what_is_described_opens_the_host(host: Host, addresses: Addresses) -> None:
-    from mediaproxy.backends.firewall import describe  # noqa: PLC0415
-
     iptables_nft(host.lab)
     lines = [line.strip() for line in describe([opening_of(addresses), CONTROL], "test")]
     command = "ip6tables" if addresses is V6 else "iptables"
     script = "\n".join(line.replace(command, f"{command}-nft", 1) for line in lines if line.startswith(f"{command} "))
     host.lab.relay.run("sh", "-ec", script)
     assert host.lets_pass(addresses) == (True, True)
+    pasted = saved(host.lab)
+    host.manage(host.firewall())
+    host.thread.do(host.firewall().withdraw)
+    assert saved(host.lab) == pasted, "what an operator has pasted is the operator's"
     host.lab.relay.run("nft", "flush", "ruleset")
     host.lab.relay.nft("table inet filter {\n chain input {\n type filter hook input priority 0; policy drop;\n }\n"
                        " chain output {\n type filter hook output priority 0; policy drop;\n }\n}\n")  # fmt: skip

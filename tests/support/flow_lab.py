@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import struct
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from mediaproxy.backends import flow_records
 from mediaproxy.backends.flow_records import FlowRecord
 from mediaproxy.datapath.flow import Flow, InstalledFlow, Slot
 from mediaproxy.net import Endpoint
+from tests.support import netlab
 from tests.support.netlab import Namespace, NetLab
 from tests.support.rtp_agent import rtp_packet
 
@@ -20,6 +23,22 @@ PATIENCE: Final = 3.0
 """How long a datagram that is to arrive is waited for."""
 STUN: Final = struct.pack("!HHI12s", 1, 0, 0x2112A442, b"transaction!")
 RTCP: Final = struct.pack("!BBHI", 0x80, 201, 1, 7)
+
+
+def why_not_iptables() -> str | None:
+    """Why legacy iptables rules can't be tried here, in one sentence; ``None`` if they can."""
+    reason = netlab.why_not()
+    if reason is not None:
+        return reason
+    programs = ("iptables-legacy", "ip6tables-legacy", "iptables-nft", "nft", "conntrack")
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        return f"needs the programs {', '.join(missing)} (Debian: iptables, nftables, conntrack)"
+    for table in ("nat", "raw", "mangle", "filter"):
+        trial = ["unshare", "--net", "iptables-legacy", "-t", table, "-S"]
+        if subprocess.run(trial, capture_output=True, check=False).returncode != 0:
+            return f"this kernel has no legacy table {table} of iptables"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
