@@ -84,7 +84,6 @@ class IptablesBackend:
     capabilities = Capabilities(opaque=True, max_flows=MAX_FLOWS)
     tap_fd = -1
     watch_fds: Sequence[int] = ()
-    unattached: Collection[int] = ()
 
     def __init__(self, settings: BackendSettings) -> None:
         self.slots = settings.slots

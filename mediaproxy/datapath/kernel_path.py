@@ -404,7 +404,7 @@ class KernelPath:
 
     def _hand_back(self, track: Track) -> None:
         """Tell the sockets where the kernel has come to."""
-        if track.installed is not None and self._datapath.capabilities.rtp_statistics:
+        if track.installed is not None:
             self._sockets.resume_rtp(track.handle, self._datapath.read(track.installed.slot).rtp)
 
     def _rest(self, track: Track) -> None:

@@ -16,13 +16,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.netlab import Namespace, NetLabError
+from tests.support.datagrams import datagrams_delivered
+from tests.support.netlab import NetLabError
 from tests.support.ng_json import NoReplyError
 from tests.support.processes import ProcessFailedError
 from tests.support.rtp_agent import RtpAgent
@@ -115,18 +115,6 @@ class QuietTime:
     def media(self, packets: Sequence[WirePacket], *, rtcp: bool) -> int:
         """How many of these packets were sent in that time."""
         return sum(packet.is_rtcp is rtcp and self.begin <= packet.time < self.end for packet in packets)
-
-
-def datagrams_delivered(namespace: Namespace) -> int:
-    """UDP datagrams, IPv4 and IPv6, that sockets of a host have been given since it is up (RFC 4113, InDatagrams)."""
-
-    def read() -> int:
-        ip4 = [line.split() for line in Path("/proc/thread-self/net/snmp").read_text().splitlines()]
-        names, values = (line for line in ip4 if line[0] == "Udp:")
-        ip6 = dict(line.split() for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines())
-        return int(values[names.index("InDatagrams")]) + int(ip6["Udp6InDatagrams"])
-
-    return namespace.call(read)
 
 
 @dataclass(slots=True)

@@ -32,14 +32,14 @@ def proxy_command() -> list[str]:
     return shlex.split(override) if override else [str(Path(sys.executable).parent / "mediaproxy"), "run"]
 
 
-def own_options(lab: NetLab, namespace: Namespace, kernel_path: str) -> list[str]:
+def own_options(lab: NetLab, instance: str, kernel_path: str) -> list[str]:
     """Options that keep instances apart, and say which kernel path to take; another proxy knows none of them."""
     if COMMAND_VARIABLE in os.environ:
         return []
     folder = lab.folder / "run"
     # What a daemon that was killed has left; its kernel objects go with their namespace, but for this one.
-    lab.on_exit(lambda: _unmount(folder / namespace.name / "bpf"))
-    return [f"--instance={namespace.name}", f"--run-dir={folder}", f"--kernel-path={kernel_path}"]
+    lab.on_exit(lambda: _unmount(folder / instance / "bpf"))
+    return [f"--instance={instance}", f"--run-dir={folder}", f"--kernel-path={kernel_path}"]
 
 
 def _unmount(path: Path) -> None:
@@ -52,10 +52,13 @@ class MediaProxyProcess:
 
     Args:
         lab: owns the process.
-        namespace: the host that it stands on; ng is on 127.0.0.1:2223 there.
+        namespace: the host that it stands on; ng is on 127.0.0.1 there.
         interfaces: as for ``--interface``: ``NAME/ADDRESS``.
         options: further options.
         kernel_path: ``--kernel-path``; ``None`` for ``default_kernel_path``.
+        program: in place of ``proxy_command()``.
+        name: sets a second instance on one host apart, by its log and by ``--instance``.
+        ng_port, ports: of ng, and the range for media.
     Raises:
         ProcessFailedError: it did not answer a ping within 15 seconds.
     """
@@ -67,14 +70,20 @@ class MediaProxyProcess:
         interfaces: Sequence[str],
         options: Sequence[str] = (),
         kernel_path: str | None = None,
+        *,
+        program: Sequence[str] = (),
+        name: str = "",
+        ng_port: int = NG_PORT,
+        ports: tuple[int, int] = (PORT_MIN, PORT_MAX),
     ) -> None:
         self.command = [
-            *proxy_command(), "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1",
-            *(f"--interface={interface}" for interface in interfaces), f"--listen-ng=127.0.0.1:{NG_PORT}",
-            f"--port-min={PORT_MIN}", f"--port-max={PORT_MAX}", "--delete-delay=0", "--timeout=60", "--num-threads=2",
-            *own_options(lab, namespace, kernel_path or default_kernel_path), *options,
+            *(program or proxy_command()),
+            "--config-file=none", "--foreground", "--log-stderr", "--log-level=6", "--table=-1",
+            *(f"--interface={interface}" for interface in interfaces), f"--listen-ng=127.0.0.1:{ng_port}",
+            f"--port-min={ports[0]}", f"--port-max={ports[1]}", "--delete-delay=0", "--timeout=60", "--num-threads=2",
+            *own_options(lab, namespace.name + name, kernel_path or default_kernel_path), *options,
         ]  # fmt: skip
-        self.process: Process = lab.start("mediaproxy", namespace, *self.command)
-        self.ng = NgJsonClient(namespace)
+        self.process: Process = lab.start(f"mediaproxy{name}", namespace, *self.command)
+        self.ng = NgJsonClient(namespace, port=ng_port)
         lab.on_exit(self.ng.close)
         self.process.wait_ready(self.ng.is_up, 15.0)

@@ -1,0 +1,158 @@
+"""One host with a daemon, and phones all around it: over two cables, behind one bridge, on the host itself.
+
+::
+
+    left  eth0 ---- p0 [       ] p1 ---- eth0  right
+    hub-a eth0 ---\\     [ relay ]
+                  br0 -- p2    ]
+    hub-b eth0 ---/     [  lo   ] the host's own phones
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.kernel.matrix.backends import Backend
+from tests.support.clsact_daemon import clsact_command
+from tests.support.devices import pass_by_xdp, set_tx_checksum
+from tests.support.media_proxy import MediaProxyProcess
+from tests.support.netlab import Namespace, NetLab
+
+PROXY_TOS: Final = 184
+"""What the daemons are told to send with (Expedited Forwarding)."""
+_calls: Final = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Where a phone stands, and what the proxy has on that side.
+
+    Attributes:
+        interface: the proxy's name for it.
+        host: role of the namespace.
+        number: part of all addresses: 10.NUMBER.0.1 is the proxy's.
+        phone: the last part of the phone's addresses.
+    """
+
+    interface: str
+    host: str
+    number: int
+    phone: int = 2
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the phone is on the proxy's own host."""
+        return self.host == "relay"
+
+    def address(self, family: int, last: int | None = None) -> str:
+        """An address on this side; the phone's unless another last part is asked for."""
+        last = self.phone if last is None else last
+        return f"10.{self.number}.0.{last}" if family == 4 else f"fd{self.number:02}::{last}"
+
+
+LEFT: Final = Side("left", "left", 1)
+RIGHT: Final = Side("right", "right", 2)
+HUB_A: Final = Side("hub", "huba", 3, 2)
+HUB_B: Final = Side("hub", "hubb", 3, 3)
+HOST_A: Final = Side("host", "relay", 9, 2)
+HOST_B: Final = Side("host", "relay", 9, 3)
+TOPOLOGIES: Final = {
+    "two interfaces": (LEFT, RIGHT),
+    "one interface": (HUB_A, HUB_B),
+    "both on the host": (HOST_A, HOST_B),
+    "one on the host": (LEFT, HOST_B),
+}
+MOVED: Final = 20
+"""Last part of the addresses that phones may move to."""
+STRANGER: Final = 66
+"""Last part of the addresses of somebody else on a phone's host."""
+
+
+class Bed:
+    """The networks and the daemon of one backend.
+
+    Args:
+        lab: entered.
+    """
+
+    def __init__(self, lab: NetLab, backend: Backend) -> None:
+        self.lab = lab
+        self.backend = backend
+        self.relay = lab.namespace("relay")
+        self.hosts = {"relay": self.relay} | {role: lab.namespace(role) for role in ("left", "right", "huba", "hubb")}
+        lab.cable(self.hosts["left"], "eth0", self.relay, "p0")
+        lab.cable(self.hosts["right"], "eth0", self.relay, "p1")
+        self._build_hub()
+        for side, device in ((LEFT, "p0"), (RIGHT, "p1"), (HUB_A, "p2"), (HOST_A, "lo")):
+            self.give_addresses(self.relay, device, side, 1)
+        for side in (LEFT, RIGHT, HUB_A, HUB_B):
+            self.give_addresses(
+                self.hosts[side.host], "eth0", side, side.phone, side.phone + MOVED, STRANGER + side.phone
+            )
+        for side in (HOST_A, HOST_B):
+            self.give_addresses(self.relay, "lo", side, side.phone, side.phone + MOVED, STRANGER + side.phone)
+        if backend.forwards:
+            self.relay.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1, ipv4__conf__all__send_redirects=0)
+        if backend.is_xdp:
+            self._prepare_for_xdp()
+        self.daemon = self.start()
+
+    def _build_hub(self) -> None:
+        hub = self.lab.namespace("hub")
+        hub.ip("link", "add", "br0", "type", "bridge")
+        hub.ip("link", "set", "br0", "up")
+        for role, device in (("huba", "eth0"), ("hubb", "eth0"), ("relay", "p2")):
+            self.lab.cable(self.hosts[role], device, hub, f"to{role}")
+            hub.ip("link", "set", f"to{role}", "master", "br0")
+
+    def _prepare_for_xdp(self) -> None:
+        """The cables' other ends must take redirected frames, and a checksum that the device is to write gets lost."""
+        hub = self.lab["hub"]
+        for namespace, device in ((self.hosts["left"], "eth0"), (self.hosts["right"], "eth0"), (hub, "torelay")):
+            self.lab.on_exit(lambda fd=pass_by_xdp(namespace, device): os.close(fd))
+        for role in ("left", "right", "huba", "hubb"):
+            set_tx_checksum(self.hosts[role], "eth0", on=False)
+
+    def give_addresses(self, namespace: Namespace, device: str, side: Side, *lasts: int) -> None:
+        """Give a device addresses of a side, of both families."""
+        for last in lasts:
+            ip4, ip6 = ("/32", "/128") if device == "lo" else ("/24", "/64")
+            self.lab.address(namespace, device, side.address(4, last) + ip4, side.address(6, last) + ip6)
+
+    def start(self, *options: str, interfaces: tuple[str, ...] | None = None, **places: Any) -> MediaProxyProcess:
+        """Start a daemon with the backend.
+
+        Args:
+            places: what sets a second one apart (see ``MediaProxyProcess``).
+        """
+        if interfaces is None:
+            interfaces = tuple(
+                f"{side.interface}/{side.address(family, 1)}"
+                for side in (LEFT, RIGHT, HUB_A, HOST_A)
+                for family in (4, 6)
+            )
+        return MediaProxyProcess(
+            self.lab,
+            self.relay,
+            interfaces,
+            [f"--tos={PROXY_TOS}", *self.backend.options, *options],
+            self.backend.kernel_path,
+            program=clsact_command(self.lab.folder) if self.backend.clsact else (),
+            **places,
+        )
+
+    def new_call_id(self) -> str:
+        """One that no other call of this run has."""
+        return f"matrix-{self.backend}-{next(_calls)}"
+
+
+@contextmanager
+def bed_of(backend: Backend) -> Iterator[Bed]:
+    """A bed, and at the end the certainty that the daemon stopped in order and left nothing in the kernel."""
+    with NetLab("matrix") as lab, ExitStack():
+        yield Bed(lab, backend)
