@@ -186,6 +186,11 @@ class IptablesBackend:
     def stats_fd(self) -> int:
         return self._statistics.fd
 
+    @property
+    def unattached(self) -> Collection[int]:
+        """None: rules look at all devices."""
+        return ()
+
     def attach(self, links: Sequence[Link]) -> list[DatapathEvent]:  # noqa: ARG002  (rules look at all devices)
         """See ``KernelBackend``. The first call yields what an operator is to know."""
         events, self._events = self._events, []
