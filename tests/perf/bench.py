@@ -16,11 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mediaproxy.bench.daemons import DaemonUnderTest
+from mediaproxy.bench.errors import BenchError
+from mediaproxy.bench.lab import Lab
+from mediaproxy.bench.machine import describe_machine
 from tests.perf.build import CACHE, build_generator
-from tests.perf.daemons import DAEMONS, DaemonUnderTest
-from tests.perf.errors import BenchError
-from tests.perf.lab import Lab
-from tests.perf.machine import describe_machine
+from tests.perf.daemons import DAEMONS
 from tests.perf.measure_latency import measure_latency
 from tests.perf.measure_memory import measure_capacity, measure_memory
 from tests.perf.measure_relay import measure_relay
@@ -120,8 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = Console(stderr=True)
     machine = describe_machine()
     try:
-        for generator in ("media_load", "ng_load"):
-            build_generator(generator)
+        build_generator("ng_load")
         with Lab(arguments.relay_cpu, arguments.load_cpu) as lab:
             daemons = [DAEMONS[name](lab, arguments.threads) for name in arguments.daemons.split(",")]
             commands = {f"{daemon.name} command": daemon.printed_command_line() for daemon in daemons}
