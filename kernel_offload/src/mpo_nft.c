@@ -324,7 +324,6 @@ static void longest_find(struct mpo_nft *nft, const struct mpo_nft_link *links, 
 	}
 	nft->shortest_mtu = shortest;
 	nft->shape.longest = shortest < longest ? shortest : 0;
-	nft->shape.longest_from_lo = shortest;
 }
 
 static int hook_put(struct mpo_nft *nft, const char *chain, const struct mpo_nft_link *link, bool exists, bool tagged)

@@ -424,30 +424,19 @@ int mpo_nft_rules_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *sha
 		{ "loop4", MPO_NFT_IP4, true },
 		{ "loop6", MPO_NFT_IP6, true },
 	};
-	__u32 longest;
 	int err, map;
 	size_t i;
 
 	for (i = 0; i < sizeof(chains) / sizeof(chains[0]); i++) {
 		err = mpo_nft_chain_put(talk, shape, chains[i].chain, NULL);
+		for (map = MPO_NFT_FLOWS; err == 0 && map < MPO_NFT_ENTRIES; map++)
+			if (chains[i].loopback == (map == MPO_NFT_LOCAL || map == MPO_NFT_LOCAL_OPEN))
+				err = forward_rule(talk, shape, chains[i].chain, chains[i].family, map,
+						   chains[i].loopback ? 0 : shape->longest);
+		for (map = MPO_NFT_FLOWS; err == 0 && !chains[i].loopback && map <= MPO_NFT_OPEN; map++)
+			err = expired_rule(talk, shape, chains[i].chain, chains[i].family, map);
 		if (err < 0)
 			return err;
-		for (map = chains[i].loopback ? MPO_NFT_LOCAL : MPO_NFT_ENTRIES; map < MPO_NFT_ENTRIES; map++) {
-			err = forward_rule(talk, shape, chains[i].chain, chains[i].family, map, 0);
-			if (err < 0)
-				return err;
-		}
-		longest = chains[i].loopback ? shape->longest_from_lo : shape->longest;
-		for (map = MPO_NFT_FLOWS; map <= MPO_NFT_OPEN; map++) {
-			err = forward_rule(talk, shape, chains[i].chain, chains[i].family, map, longest);
-			if (err < 0)
-				return err;
-		}
-		for (map = MPO_NFT_FLOWS; map <= MPO_NFT_OPEN; map++) {
-			err = expired_rule(talk, shape, chains[i].chain, chains[i].family, map);
-			if (err < 0)
-				return err;
-		}
 	}
 	return 0;
 }
