@@ -213,7 +213,7 @@ int mpo_nft_open(const char *instance, __u32 slots, __u32 form, __u32 flags, str
 		 form == MPO_NFT_FAST ? "fast" : "readable", slots, flags & MPO_NFT_OWNER ? " owned" : "");
 	err = mpo_nft_lib_open(&nft->lib, reason);
 	if (err < 0)
-		goto err_free;
+		goto err_free;	/* which has said why */
 	err = mpo_nft_flows_create(&nft->flows, slots);
 	if (err == 0)
 		err = mpo_nft_talk_open(&nft->talk, &nft->lib);

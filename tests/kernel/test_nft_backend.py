@@ -617,6 +617,17 @@ def test_whatever_others_do_to_the_table_is_noticed(bed: Bed, command: str) -> N
     assert stream.passes(rtp(1))
 
 
+def test_changes_before_a_flush_is_noticed_fail_by_name(stream: Stream) -> None:
+    bed, other = stream.bed, Stream(stream.bed, stream.family, Slot(8, 2))
+    bed.p.nft("flush ruleset\n")
+    assert other.install() == -errno.ENOENT
+    assert stream.install(tos=0) == -errno.ENOENT
+    assert remove_flow(bed.backend, stream.flow, stream.slot) == 0
+    assert [event.kind for event in bed.backend.check()] == [DatapathEventKind.LOST, DatapathEventKind.RESTORED]
+    assert (stream.install(), other.install()) == (0, 0)
+    assert stream.passes(rtp(1))
+
+
 def test_our_own_changes_and_other_tables_are_no_event(stream: Stream) -> None:
     bed = stream.bed
     assert stream.install(tos=0) == 0
@@ -872,12 +883,25 @@ def test_an_instance_that_nft_could_not_read_is_refused(bed: Bed, instance: str)
         bed.p.call(lambda: open_nft(BackendSettings(instance, None, SLOTS, bed.form)))
 
 
+OPEN_AND_SAY: Final = """
+from mediaproxy.backends.kernel_backend import BackendSettings
+from mediaproxy.backends.nft import open_nft
+from mediaproxy.errors import OffloadError
+try:
+    open_nft(BackendSettings("x", None, 16))
+except OffloadError as error:
+    print(error)
+"""
+
+
 def test_without_the_right_it_says_so(bed: Bed) -> None:
-    code = (
-        "from mediaproxy.backends.kernel_backend import BackendSettings\n"
-        "from mediaproxy.backends.nft import open_nft\n"
-        "try:\n    open_nft(BackendSettings('x', None, 16))\n"
-        "except Exception as error:\n    print(type(error).__name__, error)\n"
-    )
-    said = bed.p.run("setpriv", "--bounding-set", "-all", "--inh-caps", "-all", sys.executable, "-c", code)
-    assert said.startswith("OffloadError nft: no CAP_NET_ADMIN")
+    said = bed.p.run("setpriv", "--bounding-set", "-all", "--inh-caps", "-all", sys.executable, "-c", OPEN_AND_SAY)
+    assert said == "nft: no CAP_NET_ADMIN, or another process owns the table mediaproxy_x\n"
+
+
+def test_without_the_library_it_says_so(bed: Bed) -> None:
+    broken = bed.lab.folder / "libnftnl.so.11"
+    broken.write_bytes(b"no library")
+    path = f"LD_LIBRARY_PATH={bed.lab.folder}"
+    said = bed.p.run("env", path, sys.executable, "-c", OPEN_AND_SAY)
+    assert said == "nft: libnftnl.so.11 cannot be loaded (Debian: libnftnl11 libmnl0)\n"
