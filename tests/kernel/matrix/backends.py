@@ -16,7 +16,10 @@ class Backend:
         name: of the row.
         kernel_path, options: for the daemon's command line.
         clsact: the daemon is made to use clsact filters.
+        conntrack: it is connection tracking that carries.
         forwards: the proxy's host must be a router.
+        keeps_hops_on_host: from the host to the host the TTL stays: such packets cannot go round.
+        keeps_hops_from_host: so it does from the host to others, as with all that a host sends.
         family_change, any_source, opaque: what it can.
         drops_strangers: strangers never reach a socket, but for a few samples.
         counts_rtp: it knows SSRCs, loss and jitter.
@@ -29,7 +32,10 @@ class Backend:
     kernel_path: str
     options: tuple[str, ...] = ()
     clsact: bool = False
+    conntrack: bool = False
     forwards: bool = False
+    keeps_hops_on_host: bool = False
+    keeps_hops_from_host: bool = False
     family_change: bool = False
     any_source: bool = False
     opaque: bool = False
@@ -64,6 +70,19 @@ BACKENDS: Final = (
     _bpf("tc-tcx", "tc"),
     _bpf("tc-clsact", "tc", clsact=True),
     _bpf("xdp", "xdp"),
+    Backend("nft-readable", "nft", any_source=True, keeps_hops_on_host=True),
+    Backend("nft-fast", "nft", ("--nft-form=fast",), any_source=True, keeps_hops_on_host=True),
+    Backend(
+        "iptables",
+        "iptables",
+        conntrack=True,
+        forwards=True,
+        keeps_hops_on_host=True,
+        keeps_hops_from_host=True,
+        opaque=True,
+        reassembles=True,
+        takes_options=True,
+    ),  # fmt: skip
     Backend("userspace", "userspace"),
 )
 

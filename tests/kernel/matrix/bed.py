@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,7 +20,7 @@ from typing import Any, Final
 from tests.kernel.matrix.backends import Backend
 from tests.support.clsact_daemon import clsact_command
 from tests.support.devices import pass_by_xdp, set_tx_checksum
-from tests.support.media_proxy import MediaProxyProcess
+from tests.support.media_proxy import MediaProxyProcess, proxy_command
 from tests.support.netlab import Namespace, NetLab
 
 PROXY_TOS: Final = 184
@@ -105,6 +105,8 @@ class Bed:
             self.give_addresses(self.relay, "lo", side, side.phone, side.phone + _MOVED, side.phone + _STRANGER)
         if backend.forwards:
             self.relay.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1, ipv4__conf__all__send_redirects=0)
+        if backend.conntrack:
+            self.relay.sysctl(netfilter__nf_conntrack_acct=1)
         if backend.is_xdp:
             self._prepare_for_xdp()
         self.daemon = self.start()
@@ -149,9 +151,20 @@ class Bed:
             interfaces,
             [f"--tos={PROXY_TOS}", *self.backend.options, *options],
             self.backend.kernel_path,
-            program=clsact_command(self.lab.folder) if self.backend.clsact else (),
+            program=self._program(),
             **places,
         )
+
+    def _program(self) -> Sequence[str]:
+        if self.backend.clsact:
+            return clsact_command(self.lab.folder)
+        if self.backend.conntrack:
+            # Whoever uses iptables on this machine meanwhile holds the same lock, though not the same tables.
+            lock = self.lab.folder / "xtables.lock"
+            lock.touch()
+            script = f'touch /run/xtables.lock && mount --bind {lock} /run/xtables.lock && exec "$@"'
+            return ["unshare", "--mount", "sh", "-c", script, "sh", *proxy_command()]
+        return ()
 
     def new_call_id(self) -> str:
         """One that no other call of this run has."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -17,6 +19,15 @@ RATE = 1000
 """Packets a second under load."""
 BEFORE_AND_AFTER = 60
 """Packets before the party moves, and after it has."""
+OVERTAKEN = 4
+"""A stream that moves into the kernel may overtake what waits in the socket: once for each party that speaks."""
+
+
+def count_overtaken(arrived: Sequence[bytes], sent: Sequence[bytes]) -> int:
+    """How many times a packet arrived right after one that was sent later."""
+    places = {packet: place for place, packet in enumerate(sent)}
+    order = [places[packet] for packet in arrived]
+    return sum(later < earlier for earlier, later in pairwise(order))
 
 
 class Load:
@@ -81,7 +92,7 @@ def test_party_that_moves_under_load_gets_every_packet_here_or_there(bed: Bed, t
         arrived = [arrival.data for arrival in at_here + at_there]
         assert min(len(at_here), len(at_there)) > BEFORE_AND_AFTER // 2
         assert sorted(arrived) == sorted(packets)
-        assert arrived == packets
+        assert count_overtaken(arrived, packets) <= OVERTAKEN
         assert {arrival.source for arrival in at_here + at_there} == {call.b.relay}
         call.settle()
         call.carried_by()
