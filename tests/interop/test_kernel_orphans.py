@@ -46,7 +46,7 @@ def _ng_control(lab: MediaLab, *arguments: str) -> str:
 def _kill_and_start_again(lab: MediaLab, *options: str) -> None:
     lab.media_proxy.process.send_signal(signal.SIGKILL)
     time.sleep(_DEAD_SECONDS)  # the case itself: so long is nobody there
-    lab.start_media_proxy(*options, kernel_path="tc")
+    lab.start_proxy(*options)
 
 
 def _ends(call: NgCall) -> set[str]:
@@ -58,7 +58,7 @@ def test_killed_daemon_loses_no_packet_and_new_calls_never_get_its_ports() -> No
     seconds = scaled(30, 5)
     with MediaLab(prefix="orphans") as lab:
         options = _options(timeout=60)
-        lab.start_media_proxy(*options, kernel_path="tc")
+        lab.start_proxy(*options)
         call, caller, callee = lab.talk(_PPS)
         killed = time.monotonic()
         _kill_and_start_again(lab, *options)
@@ -99,7 +99,7 @@ def test_killed_daemon_loses_no_packet_and_new_calls_never_get_its_ports() -> No
 def test_orphan_ends_when_it_falls_silent_and_not_before() -> None:
     with MediaLab(prefix="silence") as lab:
         options = _options(timeout=2)
-        lab.start_media_proxy(*options, kernel_path="tc")
+        lab.start_proxy(*options)
         silent_call, *silent = lab.talk(200, "-silent")
         speaking_call, *speaking = lab.talk(200, "-speaking")
         _kill_and_start_again(lab, *options)
