@@ -43,10 +43,10 @@ def _ng_control(lab: MediaLab, *arguments: str) -> str:
     return lab.proxy.run(_NG_CONTROL, *arguments, f"--server=127.0.0.1:{NG_PORT}")
 
 
-def _kill_and_start_again(lab: MediaLab, *options: str) -> None:
+def _kill_and_start_again(lab: MediaLab, *options: str, kernel_path: str = "tc") -> None:
     lab.media_proxy.process.send_signal(signal.SIGKILL)
     time.sleep(_DEAD_SECONDS)  # the case itself: so long is nobody there
-    lab.start_proxy(*options)
+    lab.start_proxy(*options, kernel_path=kernel_path)
 
 
 def _ends(call: NgCall) -> set[str]:
@@ -54,14 +54,17 @@ def _ends(call: NgCall) -> set[str]:
     return {f"{address}:{port}" for address, port in (call.at_caller, call.at_callee)}
 
 
-def test_killed_daemon_loses_no_packet_and_new_calls_never_get_its_ports() -> None:
+@pytest.mark.parametrize("kernel_path", ["tc", "nft", "iptables"])
+def test_killed_daemon_loses_no_packet_and_new_calls_never_get_its_ports(kernel_path: str) -> None:
     seconds = scaled(30, 5)
     with MediaLab(prefix="orphans") as lab:
         options = _options(timeout=60)
-        lab.start_proxy(*options)
+        if kernel_path == "iptables":
+            lab.let_host_forward()
+        lab.start_proxy(*options, kernel_path=kernel_path)
         call, caller, callee = lab.talk(_PPS)
         killed = time.monotonic()
-        _kill_and_start_again(lab, *options)
+        _kill_and_start_again(lab, *options, kernel_path=kernel_path)
 
         orphans = _orphans(lab)
         assert {orphan["local"] for orphan in orphans} == _ends(call)

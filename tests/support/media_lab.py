@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
@@ -47,6 +48,12 @@ class MediaLab(SipLab):
         interfaces = (f"external/{addresses.external}", f"internal/{addresses.internal}")
         self.media_proxy = MediaProxyProcess(self, self.proxy, interfaces, options, kernel_path, program=program)
         return self.media_proxy
+
+    def let_host_forward(self) -> None:
+        """What the iptables backend asks of the proxy's host, and tells who has not done it."""
+        self.proxy.sysctl(ipv4__ip_forward=1)
+        with contextlib.suppress(FileNotFoundError):  # before the connection tracking module is loaded
+            self.proxy.sysctl(netfilter__nf_conntrack_acct=1)
 
     def caller_socket(self, port: int = 0) -> socket.socket:
         """A UDP socket of the caller's, closed with the lab."""
