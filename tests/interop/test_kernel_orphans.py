@@ -41,10 +41,10 @@ def _ng_control(lab: MediaLab, *arguments: str) -> str:
     return lab.proxy.run(_NG_CONTROL, *arguments, f"--server=127.0.0.1:{NG_PORT}")
 
 
-def _kill_and_start_again(lab: MediaLab, *options: str) -> None:
+def _kill_and_start_again(lab: MediaLab, *options: str, kernel_path: str = "tc") -> None:
     lab.media_proxy.process.send_signal(signal.SIGKILL)
     time.sleep(_DEAD_SECONDS)  # the case itself: so long is nobody there
-    lab.start_media_proxy(*options, kernel_path="tc")
+    lab.start_proxy(*options, kernel_path=kernel_path)
 
 
 def _ends(call: NgCall) -> set[str]:
@@ -52,14 +52,17 @@ def _ends(call: NgCall) -> set[str]:
     return {f"{address}:{port}" for address, port in (call.at_caller, call.at_callee)}
 
 
-def test_killed_daemon_loses_no_packet_and_new_calls_never_get_its_ports() -> None:
+@pytest.mark.parametrize("kernel_path", ["tc", "nft", "iptables"])
+def test_killed_daemon_loses_no_packet_and_new_calls_never_get_its_ports(kernel_path: str) -> None:
     seconds = scaled(30, 5)
     with MediaLab(prefix="orphans") as lab:
         options = _options(timeout=60)
-        lab.start_media_proxy(*options, kernel_path="tc")
+        if kernel_path == "iptables":
+            lab.let_host_forward()
+        lab.start_proxy(*options, kernel_path=kernel_path)
         call, caller, callee = lab.talk(_PPS)
         killed = time.monotonic()
-        _kill_and_start_again(lab, *options)
+        _kill_and_start_again(lab, *options, kernel_path=kernel_path)
 
         orphans = _orphans(lab)
         assert {orphan["local"] for orphan in orphans} == _ends(call)
@@ -97,7 +100,7 @@ def test_killed_daemon_loses_no_packet_and_new_calls_never_get_its_ports() -> No
 def test_orphan_ends_when_it_falls_silent_and_not_before() -> None:
     with MediaLab(prefix="silence") as lab:
         options = _options(timeout=2)
-        lab.start_media_proxy(*options, kernel_path="tc")
+        lab.start_proxy(*options)
         silent_call, *silent = lab.talk(200, "-silent")
         speaking_call, *speaking = lab.talk(200, "-speaking")
         _kill_and_start_again(lab, *options)

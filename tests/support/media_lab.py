@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.media_proxy import MediaProxyProcess
 from tests.support.netlab import Namespace
 from tests.support.ng_call import NgCall, SocketAddress
 from tests.support.processes import wait_until
@@ -38,6 +41,19 @@ def host_counters(namespace: Namespace) -> dict[str, int]:
 
 class MediaLab(SipLab):
     """Caller, proxy and callee; use it in a ``with`` statement."""
+
+    def start_proxy(self, *options: str, kernel_path: str = "tc", program: Sequence[str] = ()) -> MediaProxyProcess:
+        """Start the media proxy and wait until it answers; ``kernel_path`` and ``program`` as it has them."""
+        addresses = self.addresses
+        interfaces = (f"external/{addresses.external}", f"internal/{addresses.internal}")
+        self.media_proxy = MediaProxyProcess(self, self.proxy, interfaces, options, kernel_path, program=program)
+        return self.media_proxy
+
+    def let_host_forward(self) -> None:
+        """What the iptables backend asks of the proxy's host, and tells who has not done it."""
+        self.proxy.sysctl(ipv4__ip_forward=1)
+        with contextlib.suppress(FileNotFoundError):  # before the connection tracking module is loaded
+            self.proxy.sysctl(netfilter__nf_conntrack_acct=1)
 
     def caller_socket(self, port: int = 0) -> socket.socket:
         """A UDP socket of the caller's, closed with the lab."""

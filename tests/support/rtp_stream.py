@@ -18,8 +18,6 @@ from tests.support.c_programs import build_program
 from tests.support.netlab import NetLab
 from tests.support.processes import ProcessFailedError
 
-BATCH: Final = 32
-"""So many packets before ``place()`` may be sent a moment later."""
 _LEFT_OUT: Final = 0xFF
 _AGAIN: Final = 0x80
 _RECEIVE_BUFFER: Final = 64 * 1024 * 1024
@@ -131,7 +129,7 @@ class RtpStream:
         self._ask(f"source {ssrc} {sequence & 0xFFFF}")
 
     def place(self) -> int:
-        """The place that is next: whatever is sent from now on has it or a later one."""
+        """The place that is next: what has it or a later one is sent after this call. (A few before may be, too.)"""
         return int(self._ask("place")["place"])
 
     def arrived(self) -> int:
