@@ -38,11 +38,11 @@ def test_judge_kernel_figures_at_the_bounds_are_met() -> None:
 @pytest.mark.parametrize(
     ("results", "failing"),
     [
-        (_results(**{"tc_1000": 1001.0}), 0),
+        (_results(tc_1000=1001.0), 0),
         (_results(**{"nft-readable_1000": 2401.0}), 1),
         (_results(**{"nft-fast_1000": 1201.0}), 2),
         (_results(351.0), 3),
-        (_results(**{"tc_10000": 1251.0}), 4),
+        (_results(tc_10000=1251.0), 4),
     ],
 )
 def test_judge_kernel_one_figure_beyond_its_bound_is_not_met(results: Results, failing: int) -> None:
