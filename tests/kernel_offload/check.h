@@ -35,5 +35,6 @@ void test_grace(void);
 void test_slots(void);
 void test_shared(void);
 void test_relay(void);
+void test_load(void);
 
 #endif

@@ -12,6 +12,7 @@ int main(void)
 		{ "classify", test_classify }, { "rtp_stats", test_rtp_stats }, { "rtp_handover", test_rtp_handover },
 		{ "flow_stats", test_flow_stats }, { "events", test_events }, { "grace", test_grace },
 		{ "slots", test_slots },       { "shared", test_shared },       { "relay", test_relay },
+		{ "load", test_load },
 	};
 	unsigned int before, i;
 
