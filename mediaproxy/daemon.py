@@ -18,10 +18,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 import uvloop
 
+from mediaproxy.backends.firewall_rules import Opening, describe
 from mediaproxy.backends.netlink import HostNetwork, read_host_network
 from mediaproxy.backends.userspace import UserspaceRelay
 from mediaproxy.calls.addresses import AddressPolicy
@@ -38,6 +40,7 @@ from mediaproxy.config import (
     port_range_warning,
     resolve_addresses,
 )
+from mediaproxy.config.address_kinds import IpNetwork
 from mediaproxy.datapath.kernel import DatapathEventKind
 from mediaproxy.datapath.kernel_path import KernelPath
 from mediaproxy.datapath.offload import OffloadingRelay
@@ -58,7 +61,7 @@ from mediaproxy.logs import (
     open_destination,
     take_library_logs,
 )
-from mediaproxy.net import Endpoint, family_of, is_unspecified
+from mediaproxy.net import AddressFamily, Endpoint, family_of, is_unspecified
 from mediaproxy.ng.cookies import ReplyCache
 from mediaproxy.ng.message import NgReply, NgRequest
 from mediaproxy.privileged.client import RemoteDatapath
@@ -188,6 +191,25 @@ def privileged_settings(settings: Settings, interfaces: tuple[Interface, ...]) -
         nft_owner=settings.nft_owner,
         firewall=settings.firewall,
     )
+
+
+def firewall_lines(settings: Settings, addresses: Addresses) -> tuple[str, ...]:
+    """What must be open on this host, in words and as rules."""
+    openings = []
+    for control in addresses.control:
+        if not ipaddress.ip_address(control.address).is_loopback:
+            peers = _outside_peers(addresses.control_peers, control.family)
+            openings.append(Opening("ng control", control.address, control.port, control.port, peers=peers))
+    ranges = {(interface.address, interface.port_min, interface.port_max): None for interface in addresses.interfaces}
+    openings += [Opening("media", address, low, high, media=True) for address, low, high in ranges]
+    return tuple(describe(openings, settings.instance))
+
+
+def _outside_peers(networks: Iterable[IpNetwork], family: AddressFamily) -> tuple[str, ...]:
+    """The networks of a family without those that are part of others or of this host alone."""
+    version = 6 if family is AddressFamily.IP6 else 4
+    outside = [network for network in networks if network.version == version and not network.is_loopback]
+    return tuple(map(str, ipaddress.collapse_addresses(outside)))  # type: ignore[type-var]  # of one version, see above
 
 
 def _count_ports(interfaces: tuple[Interface, ...]) -> int:
@@ -382,7 +404,9 @@ class Daemon:
                 interfaces=Interfaces(interfaces),
                 relay=sockets if offloading is None else offloading,
                 orphans=offloading,
-                settings=engine_settings(self._settings),
+                settings=replace(
+                    engine_settings(self._settings), firewall=firewall_lines(self._settings, self._addresses)
+                ),
                 addresses=AddressPolicy(
                     self._settings.media_allow,
                     self._settings.media_deny,

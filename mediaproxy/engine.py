@@ -46,12 +46,14 @@ class EngineSettings:
     Attributes:
         max_sessions: calls at most (0 accepts no new call); ``None`` for no limit.
         port_quarantine: seconds for which a freed port pair is not wanted again.
+        firewall: what must be open on this host, in lines for people; only passed on.
     """
 
     session: SessionSettings = field(default_factory=SessionSettings)
     timeouts: Timeouts = field(default_factory=Timeouts)
     max_sessions: int | None = None
     port_quarantine: float = 60.0
+    firewall: tuple[str, ...] = ()
 
 
 class Engine:
@@ -100,6 +102,7 @@ class Engine:
             rates=RateMeter(),
             control=control,
             max_sessions=settings.max_sessions,
+            firewall=settings.firewall,
             started=now,
             wall_offset=wall_offset,
             emit=self._events.append,

@@ -281,7 +281,7 @@ static void test_ethertype(struct mpo_nft_rule *rule, int family)
 static void test_rtp(struct mpo_nft_rule *rule, int family, __u32 longest, bool expired)
 {
 	const __u8 fragment_mask[2] = { 0x3f, 0xff }, nothing[2] = { 0, 0 };
-	__be16 shortest = htons(8 + 12);
+	__be16 shortest = htons(8 + 12), limit;
 
 	test_ethertype(rule, family);
 	test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, layouts[family].protocol, 0xff, NFT_CMP_EQ, IPPROTO_UDP);
@@ -297,8 +297,10 @@ static void test_rtp(struct mpo_nft_rule *rule, int family, __u32 longest, bool 
 	mpo_nft_load(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 4, 2, LOADED);
 	mpo_nft_compare(rule, LOADED, NFT_CMP_GTE, &shortest, 2);
 	if (longest) {
-		mpo_nft_load_meta(rule, NFT_META_LEN, LOADED);
-		mpo_nft_compare(rule, LOADED, NFT_CMP_LTE, &longest, sizeof(longest));
+		/* IPv4 has the whole length in its header, IPv6 that of what follows; comparisons are big-endian. */
+		limit = htons((__u16)(longest > 0xffff ? 0xffff : longest - (family == MPO_NFT_IP6 ? 40 : 0)));
+		mpo_nft_load(rule, NFT_PAYLOAD_NETWORK_HEADER, family == MPO_NFT_IP4 ? 2 : 4, 2, LOADED);
+		mpo_nft_compare(rule, LOADED, NFT_CMP_LTE, &limit, sizeof(limit));
 	}
 }
 

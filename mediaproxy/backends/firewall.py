@@ -14,7 +14,14 @@ from dataclasses import dataclass
 
 from mediaproxy.backends.firewall_proof import Proof, prove
 from mediaproxy.backends.firewall_rules import Opening, describe
-from mediaproxy.backends.firewall_variants import FirewallError, IptablesNft, Legacy, NativeNft, Variant
+from mediaproxy.backends.firewall_variants import (
+    FirewallError,
+    IptablesNft,
+    Legacy,
+    NativeNft,
+    ProgramMissingError,
+    Variant,
+)
 
 __all__ = ["Firewall", "FirewallError", "FirewallReport", "Opening", "Proof", "describe"]
 
@@ -101,9 +108,7 @@ class Firewall:
             if not isinstance(variant, Legacy):
                 try:
                     variant.holds()
-                except FirewallError as error:
-                    if "not installed" in str(error):
-                        continue
-                    raise
+                except ProgramMissingError:
+                    continue
             usable.append(variant)
         return usable

@@ -26,6 +26,8 @@ from mediaproxy.net import AddressFamily
 
 _PATIENCE: Final = 20.0
 _PATH: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+_MAY_DROP: Final = frozenset({"drop", "reject", "jump", "goto", "vmap", "queue", "xt"})
+"""Statements of nft's JSON after which a packet may be gone; ``xt`` is whatever iptables has put there."""
 _LEGACY: Final = (
     ("filter", "INPUT"),
     ("filter", "OUTPUT"),
@@ -36,6 +38,10 @@ _LEGACY: Final = (
 
 class FirewallError(MediaProxyError):
     """The host's firewall can't be read or changed, or does not let media through; the text is for an operator."""
+
+
+class ProgramMissingError(FirewallError):
+    """A program that reads or writes rules is not installed."""
 
 
 class Variant(Protocol):
@@ -66,7 +72,7 @@ def _run(*command: str, stdin: str | None = None) -> str:
             command, input=stdin, capture_output=True, text=True, check=False, timeout=_PATIENCE, env=_PATH
         )
     except FileNotFoundError as error:
-        raise FirewallError(f"the program {command[0]} is not installed") from error
+        raise ProgramMissingError(f"the program {command[0]} is not installed") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FirewallError(f"{command[0]}: {error}") from error
     if done.returncode != 0:
@@ -84,6 +90,25 @@ def read_nft() -> list[Mapping[str, Any]]:
         return list(json.loads(_run("nft", "-j", "list", "ruleset"))["nftables"])
     except (ValueError, KeyError, TypeError) as error:
         raise FirewallError(f"nft -j list ruleset: not understood: {error}") from error
+
+
+def _guards(ruleset: Sequence[Mapping[str, Any]], mark: str, hooks: set[str]) -> list[Mapping[str, Any]]:
+    """The base chains of these hooks that may drop a packet, by their policy or by a rule without this comment."""
+    busy = {
+        (rule["family"], rule["table"], rule["chain"])
+        for entry in ruleset
+        if (rule := entry.get("rule")) is not None
+        and rule.get("comment") != mark
+        and any(not _MAY_DROP.isdisjoint(statement) for statement in rule["expr"])
+    }
+    return [
+        chain
+        for entry in ruleset
+        if (chain := entry.get("chain")) is not None
+        and chain.get("hook") in hooks
+        and chain.get("type") == "filter"
+        and (chain.get("policy") == "drop" or (chain["family"], chain["table"], chain["name"]) in busy)
+    ]
 
 
 def _is_of_iptables(chain: Mapping[str, Any]) -> bool:
@@ -106,22 +131,12 @@ class NativeNft:
 
     def _guards(self) -> list[Mapping[str, Any]]:
         """The base chains of others, in the way of packets to or from this host, that may drop one."""
-        ruleset = read_nft()
-        busy = {
-            (rule["family"], rule["table"], rule["chain"])
-            for entry in ruleset
-            if (rule := entry.get("rule")) is not None and rule.get("comment") != self._mark
-        }
         return [
             chain
-            for entry in ruleset
-            if (chain := entry.get("chain")) is not None
-            and chain.get("hook") in {"input", "output"}
-            and chain.get("type") == "filter"
-            and chain["family"] in {"ip", "ip6", "inet"}
+            for chain in _guards(read_nft(), self._mark, {"input", "output"})
+            if chain["family"] in {"ip", "ip6", "inet"}
             and not _is_of_iptables(chain)
             and not chain["table"].startswith("mediaproxy_")
-            and (chain.get("policy") == "drop" or (chain["family"], chain["table"], chain["name"]) in busy)
         ]
 
     def holds(self) -> list[str]:
@@ -203,21 +218,9 @@ class IptablesNft:
 
     def _families(self) -> dict[str, list[str]]:
         """Per family of nft, the chains in the way."""
-        ruleset = read_nft()
-        busy = {
-            (rule["family"], rule["table"], rule["chain"])
-            for entry in ruleset
-            if (rule := entry.get("rule")) is not None and rule.get("comment") != self._mark
-        }
         found: dict[str, list[str]] = {}
-        for entry in ruleset:
-            chain = entry.get("chain")
-            if (
-                chain is not None
-                and _is_of_iptables(chain)
-                and chain["name"] in {"INPUT", "OUTPUT"}
-                and (chain.get("policy") == "drop" or (chain["family"], chain["table"], chain["name"]) in busy)
-            ):
+        for chain in _guards(read_nft(), self._mark, {"input", "output"}):
+            if _is_of_iptables(chain):
                 found.setdefault(chain["family"], []).append(f"table {chain['table']} chain {chain['name']}")
         return found
 

@@ -24,7 +24,7 @@ from mediaproxy.backends.flow_records import FlowRecord
 from mediaproxy.backends.flow_stats import FlowStatsMemory, FlowStatsWriter
 from mediaproxy.backends.iptables_chains import MARK, MARK_MASK, FlowChains, ZonedFlow
 from mediaproxy.backends.kernel_backend import BackendSettings, Link
-from mediaproxy.backends.xtables import TableSizes, xtables_lock
+from mediaproxy.backends.xtables import TablesBusyError, TableSizes, xtables_lock
 from mediaproxy.datapath.flow import Capabilities
 from mediaproxy.datapath.kernel import DatapathEvent, DatapathEventKind
 from mediaproxy.errors import OffloadError
@@ -91,6 +91,7 @@ class IptablesBackend:
         self._counted: dict[int, _Counted] = {}
         self._next_zone = 0
         self._lost = ""
+        self._emptied = False
         self._crowded = False
         self._events = [
             DatapathEvent(
@@ -273,8 +274,10 @@ class IptablesBackend:
                         chains.translate(fresh)
             self._conntrack.drop_untranslated([flow.tuple for flow in new])
         except OffloadError as error:
-            # Somebody has changed our chains, or the tables are not to be had: check() begins anew.
-            self._lose(str(error))
+            # Somebody has changed our chains, or the tables are not to be had: check() begins anew. It also has to when
+            # nothing was done yet but something should be gone, for its port may have another call's packets next.
+            if gone or not isinstance(error, TablesBusyError):
+                self._lose(str(error))
             raise
 
     def _install(self, record: FlowRecord, used: set[int]) -> _Installed:
@@ -357,27 +360,32 @@ class IptablesBackend:
         for chains in self._chains.values():
             sizes = {name: self._sizes.read(table) for name, table in chains.tables.items()}
             if sizes != chains.sizes:
-                with xtables_lock():
-                    if not chains.intact():
-                        raise OffloadError("somebody has removed rules of ours (iptables -F, iptables-restore)")
+                try:
+                    with xtables_lock():
+                        intact = chains.intact()
+                except TablesBusyError:
+                    return  # another second, then
+                if not intact:
+                    raise OffloadError("somebody has removed rules of ours (iptables -F, iptables-restore)")
                 chains.sizes = sizes
 
     def _lose(self, why: str) -> None:
         """Nothing of ours forwards any more; what is left of it is taken out as soon as can be."""
         if not self._lost:
             self._lost = why
+            self._emptied = False
             self._events.append(DatapathEvent(DatapathEventKind.LOST, f"iptables: {why}", flows_gone=True))
 
     def _restore(self) -> list[DatapathEvent]:
         """Lead everything up, count what entries have counted, and stand ready again, without flows."""
         try:
-            if not _sysctl_is_on(_FORWARDING[socket.AF_INET]):
+            if not self._emptied:
                 with xtables_lock():
                     self._empty()
-                return []
-            with xtables_lock():
-                self._empty()
+                self._emptied = True
         except OffloadError:
+            return []
+        if not _sysctl_is_on(_FORWARDING[socket.AF_INET]):
             return []
         self._lost = ""
         return [DatapathEvent(DatapathEventKind.RESTORED, "iptables: chains are back")]

@@ -26,7 +26,7 @@ MAX_CHAIN_NAME: Final = 28
 """XT_EXTENSION_MAXNAMELEN less the final zero."""
 
 _LOCK_FILE: Final = "/run/xtables.lock"
-_LOCK_PATIENCE: Final = 2.0
+_LOCK_PATIENCE: Final = 0.5
 _LOCK_STEP: Final = 0.01
 _GET_INFO: Final = 64  # IPT_SO_GET_INFO and IP6T_SO_GET_INFO
 _INFO: Final = Struct("=32s 11I II")
@@ -40,6 +40,10 @@ _MATCH: Final = Struct("=H29sB")
 _JUMP: Final = Struct("=H29sB i4x")
 """``struct xt_standard_target``: libiptc turns the chain's name into the verdict."""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class TablesBusyError(OffloadError):
+    """Another program is changing the tables; nothing was done, and a second later it may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,8 @@ def xtables_lock() -> Iterator[None]:
     """Hold the lock that ``iptables`` holds while it reads and writes a table.
 
     Raises:
-        OffloadError: somebody else has held it for two seconds, or it can't be opened.
+        TablesBusyError: somebody else has held it for half a second.
+        OffloadError: it can't be opened.
     """
     path = os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE)
     try:
@@ -110,7 +115,7 @@ def xtables_lock() -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > patience:
-                    raise OffloadError(f"{path}: held by another program") from None
+                    raise TablesBusyError(f"{path}: held by another program") from None
                 time.sleep(_LOCK_STEP)
         yield
     finally:

@@ -294,6 +294,19 @@ def flows(
     _ask_and_print(common, RequestBuilder(f"{action.value} flows"))
 
 
+class FirewallAction(StrEnum):
+    SHOW = "show"
+
+
+@_command("firewall")
+def firewall(
+    action: Annotated[FirewallAction, typer.Argument(help="show: what must be open, in words and as rules.")],
+    common: Common,
+) -> None:
+    """Exactly what must be open in the firewall of the proxy's host."""
+    _ask_and_print(common, RequestBuilder(f"{action.value} firewall"))
+
+
 @_command("list")
 def list_calls(
     common: Common,

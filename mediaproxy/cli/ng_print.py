@@ -74,6 +74,12 @@ def print_orphans(reply: Reply) -> None:
         print("no flows without a call")
 
 
+def print_firewall(reply: Reply) -> None:
+    """Lines as they are, to be read and pasted."""
+    for line in _items(reply.get("firewall")):
+        print(printable(_text(line).expandtabs(4)))
+
+
 def print_tree(reply: Reply) -> None:
     """Any reply: a table of paths and values for each group, ``result`` only if there is nothing else."""
     if reply.keys() == {"result"}:
@@ -100,6 +106,7 @@ PRINTERS: Final[Mapping[str, Callable[[Reply], None]]] = {
     "query": print_call,
     "list": print_calls,
     "list flows": print_orphans,
+    "show firewall": print_firewall,
 }
 """How the replies of commands are shown; other commands: ``print_tree``."""
 

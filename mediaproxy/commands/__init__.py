@@ -5,6 +5,7 @@ from typing import Final
 
 from mediaproxy.commands.context import Command, Context
 from mediaproxy.commands.delete import delete
+from mediaproxy.commands.firewall import show_firewall
 from mediaproxy.commands.flows import list_flows, sweep_flows
 from mediaproxy.commands.listing import list_calls
 from mediaproxy.commands.offer import answer, offer
@@ -22,6 +23,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "statistics": statistics,
     "list flows": list_flows,
     "sweep flows": sweep_flows,
+    "show firewall": show_firewall,
 }
 
 __all__ = ["COMMANDS", "Command", "Context"]

@@ -26,6 +26,7 @@ class Context:
 
     Attributes:
         max_sessions: calls at most; ``None`` for no limit.
+        firewall: what must be open on this host, for people.
         started: monotonic seconds.
         wall_offset: what to add to monotonic seconds to get unix time; the shell keeps it true.
         calls_begun: numbers the calls, for spreading them over the relay's workers.
@@ -42,6 +43,7 @@ class Context:
     rates: RateMeter
     control: ControlCounters
     max_sessions: int | None
+    firewall: tuple[str, ...]
     started: float
     wall_offset: float
     emit: Callable[[CallEvent], None]

@@ -187,7 +187,15 @@ def test_what_a_dead_instance_left_is_replaced(host: Host, rules: Callable[[Flow
     assert saved(host.lab) == before
 
 
-def test_a_host_without_rules_is_left_alone(host: Host) -> None:
+def test_a_host_without_rules_that_drop_is_left_alone(host: Host) -> None:
+    host.lab.relay.nft("""
+table inet site {
+	chain counting {
+		type filter hook input priority filter; policy accept;
+		udp dport 5060 counter accept
+	}
+}
+""")
     before = saved(host.lab)
     report = host.manage(host.firewall())
     assert report.found == report.changed == ()
@@ -255,7 +263,7 @@ def test_what_cannot_be_proven_is_said(host: Host, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_table_that_somebody_owns_is_a_reason(host: Host) -> None:
-    """The flag ``owner`` (firewalld sets it) forbids others any change while a process holds the table."""
+    """The flag ``owner`` forbids others any change while a process holds the table."""
     owner = subprocess.Popen(
         host.lab.relay.command("nft", "-i"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )

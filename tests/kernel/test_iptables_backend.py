@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import socket
 import struct
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -520,6 +522,25 @@ def test_rules_of_others_are_none_of_its_business(bench: Bench) -> None:
     bench.lab.relay.run("iptables-legacy", "-t", "nat", "-N", "THEIRS")
     assert bench.check() == []
     assert len(bench.backend.dump()) == flow_records.CHANGE.size
+
+
+def test_a_busy_table_costs_no_flow(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lock = tmp_path / "xtables.lock"
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(lock))
+    call, other = Call(bench.lab, V4), Call(bench.lab, V4)
+    assert bench.apply(set_of(call.rightwards)) == [0]
+    with lock.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert bench.check() == []
+        assert bench.apply(set_of(other.rightwards, 1)) == [-errno.EAGAIN]
+        assert bench.check() == []
+        call.say(rtp(1))
+        assert received(call.right)[0] == rtp(1)
+        assert bench.apply(removal_of(call.rightwards)) == [0]
+        assert bench.check() == [(DatapathEventKind.LOST, True)], "what should be gone may still be there"
+    assert bench.check() == [(DatapathEventKind.RESTORED, False)]
+    call.say(rtp(2))
+    assert received(call.left_relay)[0] == rtp(2)
 
 
 def test_forwarding_switched_off_is_an_end_until_it_is_on_again(bench: Bench) -> None:

@@ -70,7 +70,7 @@ def open_nft(instance: str, slots: int, form: int, flags: int, stats: SlotsPoint
 
 
 def attach(nft: NftPointer, links: Sequence[tuple[int, int, bool, bool, str]]) -> tuple[int, list[int]]:
-    """Call ``mpo_nft_attach`` with (index, mtu, loopback, ethernet, name); returns its result and what is not hooked."""
+    """Call ``mpo_nft_attach`` with (index, mtu, loopback, ethernet, name); returns its result and those not hooked."""
     packed = bytearray().join(
         [LINK.pack(index, mtu, loop, ether, 0, name.encode()[:_NAME_LENGTH]) for index, mtu, loop, ether, name in links]
     )

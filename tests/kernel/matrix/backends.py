@@ -19,6 +19,9 @@ class Backend:
         forwards: the proxy's host must be a router.
         family_change, any_source, opaque: what it can.
         drops_strangers: strangers never reach a socket, but for a few samples.
+        counts_rtp: it knows SSRCs, loss and jitter.
+        reassembles: fragments are put together before it sees them.
+        takes_options: packets with IP options are its, too.
         shares_devices: two instances can watch one device.
     """
 
@@ -31,6 +34,9 @@ class Backend:
     any_source: bool = False
     opaque: bool = False
     drops_strangers: bool = False
+    counts_rtp: bool = False
+    reassembles: bool = False
+    takes_options: bool = False
     shares_devices: bool = True
 
     def __str__(self) -> str:
@@ -50,7 +56,7 @@ def _bpf(name: str, kernel_path: str, *, clsact: bool = False) -> Backend:
     xdp = kernel_path == "xdp"
     return Backend(
         name, kernel_path, clsact=clsact, forwards=xdp, family_change=True, any_source=True, opaque=True,
-        drops_strangers=True, shares_devices=not xdp,
+        drops_strangers=True, counts_rtp=True, shares_devices=not xdp,
     )  # fmt: skip
 
 

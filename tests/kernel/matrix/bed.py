@@ -25,6 +25,9 @@ from tests.support.netlab import Namespace, NetLab
 
 PROXY_TOS: Final = 184
 """What the daemons are told to send with (Expedited Forwarding)."""
+_MOVED: Final = 20
+_STRANGER: Final = 66
+"""Added to the last part of a phone's addresses."""
 _calls: Final = itertools.count()
 
 
@@ -54,6 +57,14 @@ class Side:
         last = self.phone if last is None else last
         return f"10.{self.number}.0.{last}" if family == 4 else f"fd{self.number:02}::{last}"
 
+    def moved(self, family: int = 4) -> str:
+        """Where the phone may move to."""
+        return self.address(family, _MOVED + self.phone)
+
+    def stranger(self, family: int = 4) -> str:
+        """Somebody else on the phone's host."""
+        return self.address(family, _STRANGER + self.phone)
+
 
 LEFT: Final = Side("left", "left", 1)
 RIGHT: Final = Side("right", "right", 2)
@@ -67,10 +78,6 @@ TOPOLOGIES: Final = {
     "both on the host": (HOST_A, HOST_B),
     "one on the host": (LEFT, HOST_B),
 }
-MOVED: Final = 20
-"""Last part of the addresses that phones may move to."""
-STRANGER: Final = 66
-"""Last part of the addresses of somebody else on a phone's host."""
 
 
 class Bed:
@@ -92,10 +99,10 @@ class Bed:
             self.give_addresses(self.relay, device, side, 1)
         for side in (LEFT, RIGHT, HUB_A, HUB_B):
             self.give_addresses(
-                self.hosts[side.host], "eth0", side, side.phone, side.phone + MOVED, STRANGER + side.phone
+                self.hosts[side.host], "eth0", side, side.phone, side.phone + _MOVED, side.phone + _STRANGER
             )
         for side in (HOST_A, HOST_B):
-            self.give_addresses(self.relay, "lo", side, side.phone, side.phone + MOVED, STRANGER + side.phone)
+            self.give_addresses(self.relay, "lo", side, side.phone, side.phone + _MOVED, side.phone + _STRANGER)
         if backend.forwards:
             self.relay.sysctl(ipv4__ip_forward=1, ipv6__conf__all__forwarding=1, ipv4__conf__all__send_redirects=0)
         if backend.is_xdp:

@@ -550,3 +550,10 @@ def test_broken_pipe_ends_quietly_with_5() -> None:
     with replying({"calls": ["c" * 100] * 300, "result": "ok"}) as server:
         done = in_shell("ng list | true; exit ${PIPESTATUS[0]}", server)
     assert (done.returncode, done.stderr) == (5, "")
+
+
+def test_firewall_shows_lines_to_paste(capsys: pytest.CaptureFixture[str]) -> None:
+    with replying({"firewall": ["UDP port 1", "\tchain \x1b[2J"], "result": "ok"}) as server:
+        assert run("firewall", "show", "--server", server.name) == 0
+    assert decoded(server.received[0]) == {b"command": b"show firewall"}
+    assert capsys.readouterr().out == "UDP port 1\n    chain \ufffd[2J\n"
