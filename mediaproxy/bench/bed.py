@@ -128,6 +128,14 @@ class Bed:
                 break
         return step
 
+    def flat_out(self, pps: int, burst: int) -> Step:
+        """One run at more than anybody can take: what is lost does not matter, what came out is what was worked for.
+
+        Raises:
+            BenchError: the generator or the candidate failed.
+        """
+        return self._try(pps, burst)
+
     def highest(
         self, good: Callable[[Step], bool], *, first_pps: int, refinements: int
     ) -> tuple[Step | None, Step | None]:

@@ -34,10 +34,16 @@ class OpenCandidate(Protocol):
 
 
 class Candidate(Protocol):
-    """One way to relay, in the relay's namespace of a lab."""
+    """One way to relay, in the relay's namespace of a lab.
+
+    Attributes:
+        bears_overload: what is too much is lost before it costs anything, so it can be measured flat out. What has
+            sockets starves behind its own receive path then.
+    """
 
     name: str
     lab: Lab
+    bears_overload: bool
 
     def open(self, calls: int) -> AbstractContextManager[OpenCandidate]:
         """Set up so many calls; all is gone afterwards.

@@ -50,6 +50,8 @@ class OpenDaemon:
 class DaemonCandidate:
     """See ``Candidate``."""
 
+    bears_overload = False
+
     def __init__(self, daemon: DaemonUnderTest) -> None:
         self.daemon = daemon
         self.name = daemon.name

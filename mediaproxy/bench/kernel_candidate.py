@@ -107,6 +107,8 @@ class KernelCandidate:
         forwarding: the backend needs ``ip_forward``.
     """
 
+    bears_overload = True
+
     def __init__(
         self, name: str, lab: Lab, opener: Open, form: NftForm = NftForm.READABLE, *, forwarding: bool = False
     ) -> None:

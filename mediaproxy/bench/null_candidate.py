@@ -39,6 +39,7 @@ class NullCandidate:
     """See ``Candidate``."""
 
     name = NULL
+    bears_overload = True
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab

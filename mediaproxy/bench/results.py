@@ -16,7 +16,8 @@ class Sample:
     """One repetition; ``None`` where a figure could not be taken.
 
     Attributes:
-        ns_per_packet: CPU time per packet at ``max_pps``, receive path included.
+        ns_per_packet: CPU time per packet, receive path included, where it is least: at the highest loss-free rate, or
+            flat out for what bears that.
         own_ns_per_packet: the part of it in threads of the relay itself.
         ns_per_packet_fixed: the same at the fixed rate, where threads sleep and wake.
         max_pps: the highest loss-free rate, both directions together.
@@ -90,10 +91,15 @@ def _less(value: float | None, floor: float | None) -> float | None:
 
 
 class Results:
-    """All results of a run, in the order in which they were begun."""
+    """All results of a run, in the order in which they were begun.
 
-    def __init__(self, all_results: Sequence[Result]) -> None:
+    Attributes:
+        program_ns: what the tc program takes by itself for a packet, where it was measured.
+    """
+
+    def __init__(self, all_results: Sequence[Result], program_ns: float | None = None) -> None:
         self.all = list(all_results)
+        self.program_ns = program_ns
         self._floors = {result.calls: result for result in self.all if result.backend == NULL}
 
     def find(self, backend: str, calls: int) -> Result | None:

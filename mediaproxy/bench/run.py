@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from mediaproxy.bench.kernel_candidate import KernelCandidate
 from mediaproxy.bench.lab import Lab
 from mediaproxy.bench.measure import DAEMON_WARM_UP, FULL, QUICK, Scale, measure
 from mediaproxy.bench.null_candidate import NULL, NullCandidate
+from mediaproxy.bench.program_cost import program_ns
 from mediaproxy.bench.results import Result, Results
 from mediaproxy.bench.userspace_candidate import UserspaceCandidate
 from mediaproxy.privileged.openers import OPENERS
@@ -109,15 +111,24 @@ def run_bench(
     results = Results([Result(name, calls) for calls in options.calls for name in options.backends])
     with Lab(relay_cpu, load_cpu) as lab:
         candidates = {name: backends[name](lab) for name in options.backends}
-        for calls in options.calls:
-            for repetition in range(repetitions):
-                # Who comes first changes, so that a slow drift of the machine favours nobody.
-                names = options.backends if repetition % 2 == 0 else tuple(reversed(options.backends))
-                for name in names:
-                    result = results.find(name, calls)
-                    assert result is not None
-                    _repeat(candidates[name], result, options.scale, say)
+        for repetition in range(repetitions):
+            # Who comes first changes, so that a slow drift of the machine favours nobody.
+            names = options.backends if repetition % 2 == 0 else tuple(reversed(options.backends))
+            for calls, name in itertools.product(options.calls, names):
+                result = results.find(name, calls)
+                assert result is not None
+                _repeat(candidates[name], result, options.scale, say)
+    if any(result.samples for result in results.all if result.backend == "tc"):
+        results.program_ns = _program_ns(say)
     return results
+
+
+def _program_ns(say: Callable[[str], None]) -> float | None:
+    try:
+        return program_ns()
+    except BenchError as error:
+        say(str(error))
+        return None
 
 
 def _repeat(candidate: Candidate, result: Result, scale: Scale, say: Callable[[str], None]) -> None:

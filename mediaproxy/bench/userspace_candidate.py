@@ -80,6 +80,7 @@ class UserspaceCandidate:
     """See ``Candidate``."""
 
     name = "userspace"
+    bears_overload = False
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab

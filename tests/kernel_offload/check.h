@@ -37,5 +37,6 @@ void test_shared(void);
 void test_relay(void);
 void test_nft_flows(void);
 void test_nft_read(void);
+void test_load(void);
 
 #endif

@@ -1,4 +1,4 @@
-"""``mediaproxy bench --quick``: every backend has a row, and what a row counts really came through. No speed is judged."""
+"""``mediaproxy bench --quick``: every backend has a row, and what a row counts came through. No speed is judged."""
 
 from __future__ import annotations
 
