@@ -207,8 +207,8 @@ static void chain_flush(struct mpo_nft_talk *talk, const struct mpo_nft_shape *s
 	mpo_nft_message_end(talk, message);
 }
 
-int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *name,
-		      const char *device)
+static int chain_message_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *name,
+			     const char *device)
 {
 	const struct mpo_nft_lib *lib = talk->lib;
 	struct nftnl_chain *chain = lib->nftnl_chain_alloc();
@@ -229,8 +229,22 @@ int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *sha
 	lib->nftnl_chain_nlmsg_build_payload(message, chain);
 	mpo_nft_message_end(talk, message);
 	lib->nftnl_chain_free(chain);
-	chain_flush(talk, shape, name);
 	return 0;
+}
+
+int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *name,
+		      const char *device)
+{
+	int err = chain_message_put(talk, shape, name, device);
+
+	if (err == 0)
+		chain_flush(talk, shape, name);
+	return err;
+}
+
+int mpo_nft_nothing_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape)
+{
+	return chain_message_put(talk, shape, "media4", NULL);
 }
 
 void mpo_nft_chain_delete(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *chain)
