@@ -109,7 +109,7 @@ static int counting_remove(struct chunk *chunk, const struct mpo_nft_flow *flow,
 	int err = 0, i;
 
 	for (i = 0; err == 0 && !chunk->last_count && i < DELAYS; i++)
-		err = mpo_nft_nothing_put(&chunk->nft->talk, &chunk->nft->shape);
+		err = mpo_nft_nothing_put(&chunk->nft->talk, &chunk->nft->shape, tag);
 	if (err < 0)
 		return err;
 	chunk->last_count++;
@@ -417,6 +417,7 @@ int mpo_nft_apply(struct mpo_nft *nft, struct mpo_flow_change *changes, __u32 co
 			missing_forget(&chunk);
 		}
 		if (err < 0) {
+			missing_forget(&chunk);
 			for (i = done; i < count; i++)
 				if (changes[i].operation == MPO_FLOW_SET && changes[i].result == 0)
 					changes[i].result = err;
