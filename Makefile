@@ -65,11 +65,11 @@ test: ## everything: packages, build, check and all tests (needs root; at most 2
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest $(ARGS)
 
-soak: ## the long runs of the interop tests at their full figures (needs root)
+soak: ## the long runs of the interop and kernel tests at their full figures (needs root)
 	$(need_root)
 	@packaging/deps.sh test
 	@$(MAKE) --no-print-directory build
-	SOAK_SCALE=1 $(BIN)/pytest --timeout=14400 tests/interop $(ARGS)
+	SOAK_SCALE=1 $(BIN)/pytest --timeout=14400 tests/interop tests/kernel $(ARGS)
 
 fuzz: build ## mutations and random sessions at their full figures (with root also against a running daemon)
 	FUZZ_SCALE=1 $(BIN)/pytest --timeout=14400 tests/fuzz tests/property tests/interop/test_mutations.py $(ARGS)

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The program for the hook of XDP. */
+/*
+ * The program for the hook of XDP. What tc is told with a packet is not known here: whether its Ethernet address is
+ * ours (so a device must not be left in promiscuous mode on a cable where others' copies of a relay address are seen),
+ * and whether the sender has left the checksum to the card (senders on this machine, behind a veth, must not).
+ */
 #ifndef MPO_XDP_H
 #define MPO_XDP_H
 

@@ -213,7 +213,7 @@ int mpo_nft_open(const char *instance, __u32 slots, __u32 form, __u32 flags, str
 		 form == MPO_NFT_FAST ? "fast" : "readable", slots, flags & MPO_NFT_OWNER ? " owned" : "");
 	err = mpo_nft_lib_open(&nft->lib, reason);
 	if (err < 0)
-		goto err_free;
+		goto err_free;	/* which has said why */
 	err = mpo_nft_flows_create(&nft->flows, slots);
 	if (err == 0)
 		err = mpo_nft_talk_open(&nft->talk, &nft->lib);
@@ -324,7 +324,6 @@ static void longest_find(struct mpo_nft *nft, const struct mpo_nft_link *links, 
 	}
 	nft->shortest_mtu = shortest;
 	nft->shape.longest = shortest < longest ? shortest : 0;
-	nft->shape.longest_from_lo = shortest;
 }
 
 static int hook_put(struct mpo_nft *nft, const char *chain, const struct mpo_nft_link *link, bool exists, bool tagged)

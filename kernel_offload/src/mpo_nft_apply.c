@@ -38,7 +38,7 @@ struct chunk {
 	__u32 last_count, last_cursor;
 	__u32 ways_made[CHUNK];
 	__u32 ways_made_count;
-	__u32 shortest_mtu, longest, longest_from_lo;	/* of struct mpo_nft, as they were */
+	__u32 shortest_mtu, longest;	/* of struct mpo_nft, as they were */
 	bool failed;
 	int general_error;	/* of no single change */
 };
@@ -200,7 +200,6 @@ static int mtu_regard(struct mpo_nft *nft, const struct mpo_flow *flow)
 		return 0;
 	nft->shortest_mtu = flow->mtu;
 	nft->shape.longest = flow->mtu;
-	nft->shape.longest_from_lo = flow->mtu;
 	return mpo_nft_rules_put(&nft->talk, &nft->shape);
 }
 
@@ -279,7 +278,6 @@ static void chunk_undo(struct chunk *chunk)
 	}
 	nft->shortest_mtu = chunk->shortest_mtu;
 	nft->shape.longest = chunk->longest;
-	nft->shape.longest_from_lo = chunk->longest_from_lo;
 	for (i = 0; i < chunk->ways_made_count; i++)
 		nft->ways[chunk->ways_made[i]].used = false;
 }
@@ -348,7 +346,6 @@ static int chunk_apply(struct chunk *chunk, __u32 available)
 	chunk->last_count = chunk->last_cursor = chunk->ways_made_count = 0;
 	chunk->shortest_mtu = nft->shortest_mtu;
 	chunk->longest = nft->shape.longest;
-	chunk->longest_from_lo = nft->shape.longest_from_lo;
 	chunk->failed = false;
 	chunk->general_error = 0;
 	memset(chunk->touched, 0, sizeof(chunk->touched));

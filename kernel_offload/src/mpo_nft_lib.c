@@ -26,7 +26,7 @@ int mpo_nft_lib_open(struct mpo_nft_lib *lib, char *reason)
 
 	lib->handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
 	if (!lib->handle) {
-		snprintf(reason, MPO_NFT_REASON_LENGTH, LIBRARY " is not installed (Debian: libnftnl11 libmnl0)");
+		snprintf(reason, MPO_NFT_REASON_LENGTH, LIBRARY " cannot be loaded (Debian: libnftnl11 libmnl0)");
 		return -ENOSYS;
 	}
 #define X(name)								\

@@ -274,14 +274,10 @@ static void test_ethertype(struct mpo_nft_rule *rule, int family)
 	mpo_nft_compare(rule, LOADED, NFT_CMP_EQ, &ethertype, sizeof(ethertype));
 }
 
-/*
- * Go on only with RTP in a whole UDP datagram without options: version 2, second byte not 192 to 223 (RTCP, RFC 5761,
- * section 4), at least an RTP header long. @expired: with those whose time to live is used up, else with the others.
- */
-static void test_rtp(struct mpo_nft_rule *rule, int family, __u32 longest, bool expired)
+/* IPv4 or IPv6 with UDP, no options, no fragment; in the expressions of the nft language. */
+static void test_header_readable(struct mpo_nft_rule *rule, int family, bool expired)
 {
 	const __u8 fragment_mask[2] = { 0x3f, 0xff }, nothing[2] = { 0, 0 };
-	__be16 shortest = htons(8 + 12);
 
 	test_ethertype(rule, family);
 	test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, layouts[family].protocol, 0xff, NFT_CMP_EQ, IPPROTO_UDP);
@@ -292,13 +288,47 @@ static void test_rtp(struct mpo_nft_rule *rule, int family, __u32 longest, bool 
 		mpo_nft_mask(rule, LOADED, 2, fragment_mask, nothing);
 		mpo_nft_compare(rule, LOADED, NFT_CMP_EQ, nothing, 2);
 	}
+}
+
+/* The same with fewer expressions, all of them of the kind that the kernel evaluates without a call. */
+static void test_header_fast(struct mpo_nft_rule *rule, int family, bool expired)
+{
+	/* From byte 6 on: flags and fragment offset, time to live, protocol. */
+	const __u8 mask[4] = { 0x3f, 0xff, 0, 0xff }, nothing[4] = { 0 }, wanted[4] = { 0, 0, 0, IPPROTO_UDP };
+
+	if (family == MPO_NFT_IP4) {
+		test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, 0, 0xff, NFT_CMP_EQ, 0x45);
+		mpo_nft_load(rule, NFT_PAYLOAD_NETWORK_HEADER, 6, 4, LOADED);
+		mpo_nft_mask(rule, LOADED, 4, mask, nothing);
+		mpo_nft_compare(rule, LOADED, NFT_CMP_EQ, wanted, 4);
+	} else {
+		test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, layouts[family].protocol, 0xff, NFT_CMP_EQ, IPPROTO_UDP);
+	}
+	test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, layouts[family].ttl, 0xfe, expired ? NFT_CMP_EQ : NFT_CMP_NEQ, 0);
+}
+
+/*
+ * Go on only with RTP in a whole UDP datagram without options: version 2, second byte not 192 to 223 (RTCP, RFC 5761,
+ * section 4), at least an RTP header long. @expired: with those whose time to live is used up, else with the others.
+ */
+static void test_rtp(struct mpo_nft_rule *rule, const struct mpo_nft_shape *shape, int family, __u32 longest,
+		     bool expired)
+{
+	__be16 shortest = htons(8 + 12), limit;
+
+	if (shape->form == MPO_NFT_FAST)
+		test_header_fast(rule, family, expired);
+	else
+		test_header_readable(rule, family, expired);
 	test_byte(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 8, 0xc0, NFT_CMP_EQ, 0x80);
 	test_byte(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 9, 0xe0, NFT_CMP_NEQ, 0xc0);
 	mpo_nft_load(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 4, 2, LOADED);
 	mpo_nft_compare(rule, LOADED, NFT_CMP_GTE, &shortest, 2);
 	if (longest) {
-		mpo_nft_load_meta(rule, NFT_META_LEN, LOADED);
-		mpo_nft_compare(rule, LOADED, NFT_CMP_LTE, &longest, sizeof(longest));
+		/* IPv4 has the whole length in its header, IPv6 that of what follows; comparisons are big-endian. */
+		limit = htons((__u16)(longest > 0xffff ? 0xffff : longest - (family == MPO_NFT_IP6 ? 40 : 0)));
+		mpo_nft_load(rule, NFT_PAYLOAD_NETWORK_HEADER, family == MPO_NFT_IP4 ? 2 : 4, 2, LOADED);
+		mpo_nft_compare(rule, LOADED, NFT_CMP_LTE, &limit, sizeof(limit));
 	}
 }
 
@@ -381,7 +411,7 @@ static int forward_rule(struct mpo_nft_talk *talk, const struct mpo_nft_shape *s
 	struct mpo_nft_rule rule;
 
 	mpo_nft_rule_begin(&rule, talk, shape->name, chain);
-	test_rtp(&rule, family, longest, false);
+	test_rtp(&rule, shape, family, longest, false);
 	load_key(&rule, shape, family, map);
 	if (shape->form == MPO_NFT_FAST)
 		rewrite_fast(&rule, family, map);
@@ -400,7 +430,7 @@ static int expired_rule(struct mpo_nft_talk *talk, const struct mpo_nft_shape *s
 	struct mpo_nft_rule rule;
 
 	mpo_nft_rule_begin(&rule, talk, shape->name, chain);
-	test_rtp(&rule, family, 0, true);
+	test_rtp(&rule, shape, family, 0, true);
 	load_key(&rule, shape, family, map);
 	mpo_nft_lookup(&rule, mpo_nft_map_name(family, map), MPO_NFT_REG(0), MPO_NFT_REG(0));
 	if (shape->form == MPO_NFT_READABLE)
@@ -422,30 +452,19 @@ int mpo_nft_rules_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *sha
 		{ "loop4", MPO_NFT_IP4, true },
 		{ "loop6", MPO_NFT_IP6, true },
 	};
-	__u32 longest;
 	int err, map;
 	size_t i;
 
 	for (i = 0; i < sizeof(chains) / sizeof(chains[0]); i++) {
 		err = mpo_nft_chain_put(talk, shape, chains[i].chain, NULL);
+		for (map = MPO_NFT_FLOWS; err == 0 && map < MPO_NFT_ENTRIES; map++)
+			if (chains[i].loopback == (map == MPO_NFT_LOCAL || map == MPO_NFT_LOCAL_OPEN))
+				err = forward_rule(talk, shape, chains[i].chain, chains[i].family, map,
+						   chains[i].loopback ? 0 : shape->longest);
+		for (map = MPO_NFT_FLOWS; err == 0 && !chains[i].loopback && map <= MPO_NFT_OPEN; map++)
+			err = expired_rule(talk, shape, chains[i].chain, chains[i].family, map);
 		if (err < 0)
 			return err;
-		for (map = chains[i].loopback ? MPO_NFT_LOCAL : MPO_NFT_ENTRIES; map < MPO_NFT_ENTRIES; map++) {
-			err = forward_rule(talk, shape, chains[i].chain, chains[i].family, map, 0);
-			if (err < 0)
-				return err;
-		}
-		longest = chains[i].loopback ? shape->longest_from_lo : shape->longest;
-		for (map = MPO_NFT_FLOWS; map <= MPO_NFT_OPEN; map++) {
-			err = forward_rule(talk, shape, chains[i].chain, chains[i].family, map, longest);
-			if (err < 0)
-				return err;
-		}
-		for (map = MPO_NFT_FLOWS; map <= MPO_NFT_OPEN; map++) {
-			err = expired_rule(talk, shape, chains[i].chain, chains[i].family, map);
-			if (err < 0)
-				return err;
-		}
 	}
 	return 0;
 }

@@ -2,11 +2,14 @@
 /*
  * The table: its maps, chains and rules, in both forms. What is said here of IPv4 goes for IPv6, where 6 stands for 4.
  *
- * A base chain "in_INDEX" per device, on its ingress, leads to the chains media4 (lo: loop4), whose rules test for RTP
+ * A base chain "in_INDEX" per device, on its ingress, leads to the chain media4 (lo: loop4), whose rules test for RTP
  * and look the packet up in
- *   flows4       source, relay endpoint         of what is forwarded
- *   open4        relay endpoint                 the same, from any source
- *   local4, local_open4                         what stays on this host; only arriving on lo
+ *   flows4                 source and relay endpoint of what is forwarded
+ *   open4                  relay endpoint: the same from any source
+ *   local4, local_open4    (loop4) the same for what stays on this host
+ *
+ * What comes from an agent on this host for one elsewhere is left to the socket: a packet that arrived on lo and has to
+ * wait for its neighbour's address is sent to lo again when that is known, and lost.
  *
  * Readable form: these yield a mark, way << 20 | slot, which is the key of sport4, daddr4 and dport4 (what to write into
  * the packet; sport4 counts) and, without the slot, of ways4, which leads to a chain "wayN_4" that holds what many flows
@@ -50,7 +53,6 @@ struct mpo_nft_shape {
 	char comment[64];		/* on the table: by which it is recognised */
 	__u32 form, flags, slots;
 	__u32 longest;	/* longer IP packets go up; 0: all are short enough */
-	__u32 longest_from_lo;
 };
 
 /* What flows have in common that leave by the same way. */

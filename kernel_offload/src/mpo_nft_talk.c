@@ -90,7 +90,8 @@ void mpo_nft_put(struct nlmsghdr *message, __u16 type, const void *data, size_t 
 	memset(at, 0, MPO_NFT_HEAD + mpo_nft_align(length));
 	attribute->nla_type = type;
 	attribute->nla_len = (__u16)(MPO_NFT_HEAD + length);
-	memcpy(at + MPO_NFT_HEAD, data, length);
+	if (length)
+		memcpy(at + MPO_NFT_HEAD, data, length);
 	message->nlmsg_len = (__u32)(NLMSG_ALIGN(message->nlmsg_len) + MPO_NFT_HEAD + mpo_nft_align(length));
 }
 

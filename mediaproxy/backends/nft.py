@@ -9,6 +9,7 @@ removed or replaced comes with the kernel's notification, so nothing is lost bet
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Collection, Sequence
@@ -111,8 +112,9 @@ class NftBackend:
         Raises:
             OffloadError: nftables no longer answers.
         """
-        # What the kernel refuses as a whole stands in each record, too: the flows stay in user space.
-        functions.mpo_nft_apply(self._alive(), helper.changes_pointer(records), len(records) // CHANGE.size)
+        result = functions.mpo_nft_apply(self._alive(), helper.changes_pointer(records), len(records) // CHANGE.size)
+        if result != -errno.ENOENT:  # somebody removed the table: the records say so, and check() puts it back
+            _demand(result, "its flows")
 
     def dump(self) -> bytearray:
         """See ``KernelBackend``. Clock rates are not kept: there are no RTP statistics here."""

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from mediaproxy.backends.netlink import read_host_network
+from mediaproxy.cli.bench import bench
+from mediaproxy.cli.doctor import doctor
 from mediaproxy.config import (
     Configuration,
     has_default_port_range,
@@ -41,6 +43,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check, show and translate the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.command()(bench)
+app.command(**_OWN_OPTIONS)(doctor)
 
 
 def _version() -> str:

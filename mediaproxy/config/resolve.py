@@ -237,6 +237,14 @@ def has_default_port_range(configuration: Configuration) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SharedPorts:
+    """Media ports that the kernel also gives to other programs: what was seen, and what to do about it."""
+
+    seen: str
+    advice: str
+
+
 def port_range_warning(
     interfaces: Sequence[Interface],
     ephemeral_range: Path = _EPHEMERAL_RANGE,
@@ -244,23 +252,38 @@ def port_range_warning(
 ) -> str | None:
     """Say it if the kernel gives ports of our ranges to other programs; it skips reserved ones."""
     try:
-        low, high = (int(word) for word in ephemeral_range.read_text().split())
-        reserved = _parse_ports(reserved_ports.read_text())
-    except (OSError, ValueError):
+        shared = describe_shared_ports(interfaces, ephemeral_range.read_text(), reserved_ports.read_text())
+    except OSError:
+        return None
+    return None if shared is None else f"{shared.seen}; one in use is skipped, but to be sure {shared.advice}"
+
+
+def describe_shared_ports(interfaces: Sequence[Interface], ephemeral: str, reserved: str) -> SharedPorts | None:
+    """The first range of ours that the kernel takes ports from for others, if any.
+
+    Args:
+        ephemeral: ``net.ipv4.ip_local_port_range``; what cannot be read says nothing.
+        reserved: ``net.ipv4.ip_local_reserved_ports``, which the kernel leaves alone.
+    """
+    try:
+        low, high = (int(word) for word in ephemeral.split())
+        left_alone = _parse_ports(reserved)
+    except ValueError:
         return None
     ranges = sorted({(interface.port_min, interface.port_max) for interface in interfaces})
     for port_min, port_max in ranges:
         shared_low, shared_high = max(port_min, low), min(port_max, high)
         if shared_low > shared_high or all(
-            any(first <= port <= last for first, last in reserved) for port in range(shared_low, shared_high + 1)
+            any(first <= port <= last for first, last in left_alone) for port in range(shared_low, shared_high + 1)
         ):
             continue
         advice = f"add {shared_low}-{shared_high} to net.ipv4.ip_local_reserved_ports"
         if port_min < low:
             advice = f"set port-max to {low - 1}, or {advice}"
-        return (
+        return SharedPorts(
             f"ports {shared_low}-{shared_high} of the media range {port_min}-{port_max} are also given to other "
-            f"programs (net.ipv4.ip_local_port_range is {low}-{high}); one in use is skipped, but to be sure {advice}"
+            f"programs (net.ipv4.ip_local_port_range is {low}-{high})",
+            advice,
         )
     return None
 

@@ -130,7 +130,7 @@ class Installer:
         """
         outcome: list[int] = []
         chunk = bytearray()
-        places: list[int] = []
+        places: list[tuple[int, _Entry | None]] = []
         latest: dict[bytes, bytes] = {}
         for number, record in enumerate(split(records)):
             key = record[:_KEY]
@@ -147,29 +147,32 @@ class Installer:
             if verdict:
                 if known is not None and is_set:
                     chunk += _removal(known)
-                    places.append(-1)
-                    self._books.pop(key, None)
+                    places.append((-1, None))
                     latest.pop(key, None)
                 continue
             # Packed anew: what is padding must be zero, for it is part of the kernel's key.
             asked = CHANGE.pack(*CHANGE.unpack(record))
             chunk += _with_way(asked, way) if is_set else asked
-            places.append(number)
+            places.append((number, _Entry(asked, way) if is_set else None))
             if is_set:
                 latest[key] = asked
-                self._books[key] = _Entry(asked, way)
-            elif entry is None or entry.record[_SLOT] == record[_SLOT]:
-                self._books.pop(key, None)
-                latest.pop(key, None)
         if places:
             self._backend.apply(chunk)
-            for place, result, record in zip(places, results(chunk), split(chunk), strict=True):
-                if place < 0 or result == 0:
-                    continue
-                outcome[place] = result
-                if _OPERATION.unpack_from(record, _OPERATION_OFFSET)[0] == SET:
-                    self._books.pop(record[:_KEY], None)
+            for (number, entry), result, record in zip(places, results(chunk), split(chunk), strict=True):
+                if number >= 0:
+                    outcome[number] = result
+                self._note(record, entry, result)
         return outcome
+
+    def _note(self, record: bytes, entry: _Entry | None, result: int) -> None:
+        """Bring the books to what the backend has made of a record; ``entry`` is that of a set."""
+        key = record[:_KEY]
+        if entry is not None and result == 0:
+            self._books[key] = entry
+        elif entry is not None:
+            self._books.pop(key, None)
+        elif key in self._books and self._books[key].record[_SLOT] == record[_SLOT]:
+            del self._books[key]  # a removal that means another flow than this one changes nothing
 
     def _find_way(self, record: bytes) -> tuple[int, WayOut]:
         """0 or -errno, and the way out."""

@@ -199,6 +199,9 @@ class KernelPathRun:
             self._logger.warning(note)
         for line in launch.firewall:
             self._logger.notice("firewall", text=line)
+        told = launch.firewall or any(note.startswith("firewall: ") for note in launch.notes)
+        if self._settings.firewall is FirewallMode.MANAGE and not told:
+            self._logger.warning("firewall: the media ports were not opened", reason=launch.reason)
         if launch.datapath is not None:
             rejected = {f"not_{one.backend}": one.reason for one in launch.candidates if not one.works}
             self._logger.notice("kernel path", backend=launch.datapath.name, **rejected)

@@ -98,6 +98,9 @@ class RunFolder:
             with contextlib.suppress(FileExistsError):
                 own.mkdir(mode=0o700)
             mount_bpf(own)
+            if not os.access(own, os.W_OK | os.X_OK):
+                unmount(own)  # before Linux 6.9 it belongs to root, who we are not
+                raise PermissionError(errno.EACCES, "it would belong to root")
         except OSError as error:
             prepared = SYSTEM_BPF / self.path.name
             if prepared.is_dir() and os.access(prepared, os.W_OK):

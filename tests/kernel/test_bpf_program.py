@@ -9,9 +9,11 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from statistics import median
 
 import pytest
+from _mediaproxy_offload import ffi, lib
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Router_Alert
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
@@ -394,6 +396,40 @@ def test_sequence_numbers_are_counted_as_the_sockets_do(
     found = sequence_statistics(bench, slot)
     assert tuple(found.values()) == expected
     assert bench.stats[slot].packets == len(numbers)
+
+
+def shaken(chance: Random, count: int, many: bool) -> list[tuple[int, int]]:
+    """Sequence numbers and SSRCs as a bad network delivers them: lost, doubled, late, restarted, wrapped."""
+    number, ssrc, sent = chance.randrange(1 << 16), 1, []
+    for _ in range(count):
+        number += 1 if chance.random() < 0.9 else chance.choice([2, 5, 40, 2999, 3000, 20000])
+        ssrc = ssrc if chance.random() < 0.98 else chance.choice([1, 2, 3] if many else [1, 2])
+        sent += [(number & 0xFFFF, ssrc)] * (2 if chance.random() < 0.05 else 1)
+    for index in range(len(sent)):
+        if chance.random() < 0.1:
+            other = min(len(sent) - 1, index + chance.choice([1, 2, 9, 70, 120]))
+            sent[index], sent[other] = sent[other], sent[index]
+    return sent
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_statistics_are_those_that_the_sockets_would_have(bench: BpfBench, seed: int) -> None:
+    slot = bench.install(flow())
+    state = ffi.new("struct mpo_rtp_state *")
+    packets = shaken(Random(seed), 400, seed % 5 == 4)
+    for number, (sequence, ssrc) in enumerate(packets):
+        packet = rtp(sequence, timestamp=160 * sequence, ssrc=ssrc, payload_type=number % 2 * 8)
+        run(bench, frame(packet))
+        lib.mpo_rtp_state_count(state, packet, len(packet), number + 1)
+    in_kernel = {entry.ssrc: entry for entry in bench.stats[slot].ssrcs}
+    in_sockets = {entry.ssrc: entry for entry in state.ssrcs}
+    # The kernel remembers fewer SSRCs: one that was given up and came back began anew.
+    last = packets[-1][1]
+    if len({ssrc for _, ssrc in packets}) <= len(in_kernel):
+        for name in ("packets", "bytes", "last_timestamp", "extended_sequence", "lost", "duplicates", "reordered"):
+            assert getattr(in_kernel[last], name) == getattr(in_sockets[last], name), name
+    assert in_kernel[last].payload_type == in_sockets[last].payload_type
+    assert bench.stats[slot].packets == len(packets)
 
 
 def test_several_ssrcs_have_entries_and_the_oldest_makes_room(bench: BpfBench) -> None:

@@ -292,7 +292,7 @@ def test_managed_firewall_is_open_while_the_daemon_serves(lab: NetLab, kernel_pa
     daemon = daemon_in(lab, "--firewall=manage", kernel_path=kernel_path)
     assert "notice firewall" in daemon.process.log(), daemon.process.log()
     assert f"{PORTS[0]}-{PORTS[1]}" in rules_in(lab)
-    keeper, server = privileged_of(daemon)
+    _keeper, server = privileged_of(daemon)
     kill_pid(server)
     if kernel_path == "tc":
         daemon.process.wait_log("only a restart of it brings the kernel path back", TIMEOUT)

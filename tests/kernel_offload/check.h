@@ -35,5 +35,8 @@ void test_grace(void);
 void test_slots(void);
 void test_shared(void);
 void test_relay(void);
+void test_nft_flows(void);
+void test_nft_read(void);
+void test_load(void);
 
 #endif

@@ -16,11 +16,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mediaproxy.bench.daemons import DaemonUnderTest
+from mediaproxy.bench.errors import BenchError
+from mediaproxy.bench.lab import Lab
+from mediaproxy.bench.machine import describe_machine
+from mediaproxy.bench.report import METHOD as KERNEL_METHOD
+from mediaproxy.bench.report import print_results
 from tests.perf.build import CACHE, build_generator
-from tests.perf.daemons import DAEMONS, DaemonUnderTest
-from tests.perf.errors import BenchError
-from tests.perf.lab import Lab
-from tests.perf.machine import describe_machine
+from tests.perf.daemons import DAEMONS
+from tests.perf.kernel_rows import judge_kernel_paths, measure_kernel_paths
 from tests.perf.measure_latency import measure_latency
 from tests.perf.measure_memory import measure_capacity, measure_memory
 from tests.perf.measure_relay import measure_relay
@@ -76,7 +80,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="every row briefly, without judging (below 60 s)")
     parser.add_argument("--out", type=Path, help="where the JSON goes (default: a new file under .cache/bench/)")
     parser.add_argument("--daemons", default=",".join(DAEMONS), help="which to measure, comma-separated")
-    parser.add_argument("--only", default="", help="setup, latency, relay, memory, capacity; comma-separated")
+    parser.add_argument("--only", default="", help="setup, latency, relay, memory, capacity, kernel; comma-separated")
     parser.add_argument("--calls", default="", help="numbers of calls for the relay rows, comma-separated")
     parser.add_argument("--repetitions", type=int, help="of each measurement but memory")
     parser.add_argument("--threads", type=int, default=1, help="--num-threads of both daemons (default: 1)")
@@ -118,18 +122,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that daemons and namespaces go as after Ctrl-C
     console = Console(width=max(110, Console().width))
     progress = Console(stderr=True)
+    only = [word for word in arguments.only.split(",") if word]
+
+    def say(text: str) -> None:
+        progress.print(text, highlight=False, markup=False)
+
     machine = describe_machine()
     try:
-        for generator in ("media_load", "ng_load"):
-            build_generator(generator)
+        build_generator("ng_load")
         with Lab(arguments.relay_cpu, arguments.load_cpu) as lab:
             daemons = [DAEMONS[name](lab, arguments.threads) for name in arguments.daemons.split(",")]
             commands = {f"{daemon.name} command": daemon.printed_command_line() for daemon in daemons}
             versions = {f"{daemon.name} version": daemon.version() for daemon in daemons}
-            rows = _measure_all(
-                daemons, scale, [word for word in arguments.only.split(",") if word],
-                lambda text: progress.print(text, highlight=False, markup=False),
-            )  # fmt: skip
+            rows = _measure_all(daemons, scale, only, say)
+        kernel = None
+        if not only or "kernel" in only:
+            kernel = measure_kernel_paths(
+                quick=arguments.quick,
+                repetitions=scale.repetitions,
+                relay_cpu=arguments.relay_cpu,
+                load_cpu=arguments.load_cpu,
+                say=say,
+            )
     except BenchError as error:
         print(error, file=sys.stderr)
         return 1
@@ -147,8 +161,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "scale": asdict(scale),
     }
     aims = judge(rows, judged=not arguments.quick)
+    if kernel is not None:
+        aims += judge_kernel_paths(kernel, judged=not arguments.quick)
+        head["kernel_method"] = KERNEL_METHOD
     out: Path = arguments.out or CACHE / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    save_report(out, head, rows, aims)
+    save_report(out, head | ({"kernel": kernel.as_json()} if kernel else {}), rows, aims)
+    if kernel is not None:
+        print_results(console, kernel)
     print_report(console, {key: head[key] for key in ("machine", "versions", "command_lines", "method")}, rows, aims)
     console.print(f"saved: {out}", soft_wrap=True)
     return 1 if any(row.error for row in rows) else 0

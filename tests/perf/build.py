@@ -1,4 +1,4 @@
-"""Compiles the two load generators into ``.cache/bench/`` when their source is newer."""
+"""Compiles the ng load generator into ``.cache/bench/`` when their source is newer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from tests.perf.errors import BenchError
+from mediaproxy.bench.errors import BenchError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = ROOT / ".cache" / "bench"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Final
 
-from tests.perf.daemons import DaemonUnderTest
-from tests.perf.generators import media_load, ng_load
+from mediaproxy.bench.daemons import DaemonUnderTest
+from mediaproxy.bench.load import media_load
+from tests.perf.generators import ng_load
 from tests.perf.samples import Sample
 from tests.perf.scale import Scale
 
@@ -24,7 +25,7 @@ def measure_latency(daemon: DaemonUnderTest, scale: Scale) -> Sample:
     pps = scale.latency_calls * PACKETS_A_CALL
     with daemon.running() as running:
         calls, _ = running.set_up_calls(scale.latency_calls)
-        with media_load(lab, calls) as media:
+        with media_load(lab, [flow for call in calls for flow in call.flows]) as media:
             media.run(pps, scale.relay_warm_up)
             media.start(pps, scale.latency_seconds + 0.2)
             ng = ng_load(

@@ -6,8 +6,8 @@ from itertools import count
 from resource import RLIMIT_NOFILE, getrlimit
 from typing import Final
 
-from tests.perf.daemons import DaemonUnderTest
-from tests.perf.errors import BenchError
+from mediaproxy.bench.daemons import DaemonUnderTest
+from mediaproxy.bench.errors import BenchError
 from tests.perf.samples import Sample
 from tests.perf.scale import Scale
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from tests.perf.accounting import core_times
-from tests.perf.daemons import DaemonUnderTest
-from tests.perf.generators import SATURATED, ng_load
+from mediaproxy.bench.accounting import core_times
+from mediaproxy.bench.daemons import DaemonUnderTest
+from mediaproxy.bench.load import SATURATED
+from tests.perf.generators import ng_load
 from tests.perf.samples import Sample
 from tests.perf.scale import Scale
 

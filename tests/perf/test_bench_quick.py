@@ -105,7 +105,9 @@ def test_quick_run_describes_machine_and_commands_and_judges_nothing(
     command = saved["command_lines"][f"{OURS} command"]
     assert command in done.stdout
     assert "--num-threads=1" in command
-    assert [aim["met"] for aim in saved["aims"]] == [None] * 4
+    assert len(saved["aims"]) == 11
+    assert {aim["met"] for aim in saved["aims"]} == {None}
+    assert {result["backend"] for result in saved["kernel"]} >= {"tc", "nft-readable", "nft-fast", "rtpengine"}
     assert "not judged" in done.stdout
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from tests.perf.generators import MediaRun, media_load
-from tests.perf.lab import Lab, inside
-from tests.perf.ng import MediaCall
+from mediaproxy.bench.lab import Lab
+from mediaproxy.bench.load import MediaRun, media_load
+from mediaproxy.bench.ng import MediaCall
 
 pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not {0, 1} <= os.sched_getaffinity(0) or shutil.which("gcc") is None,
-    reason="needs root for namespaces, two cores, and gcc for the generator",
+    os.geteuid() != 0 or not {0, 1} <= os.sched_getaffinity(0),
+    reason="needs root for namespaces, and two cores",
 )
 
 LOSE_EVERY = 10
@@ -32,7 +31,7 @@ class LossyRelay:
     """Two bound sockets: what one receives leaves by the other, except every tenth packet of each side."""
 
     def __init__(self, lab: Lab, call: MediaCall, towards: tuple[tuple[str, int], tuple[str, int]]) -> None:
-        with inside(lab.relay_ns):
+        with lab.relay.inside():
             self._sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
         for sock, local in zip(self._sockets, (call.facing_caller, call.facing_callee), strict=True):
             sock.bind(local)
@@ -78,7 +77,7 @@ def _call(lab: Lab, number: int) -> MediaCall:
 
 
 def _run(lab: Lab, call: MediaCall) -> MediaRun:
-    with media_load(lab, [call]) as media:
+    with media_load(lab, call.flows) as media:
         return media.run(1000, 0.5)
 
 

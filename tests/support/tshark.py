@@ -14,7 +14,7 @@ from tests.support.processes import Process, ProcessFailedError
 
 _FIELDS: Final = (
     "frame.time_epoch", "ip.src", "ipv6.src", "ip.dst", "ipv6.dst", "udp.srcport", "udp.dstport",
-    "rtp.ssrc", "rtp.seq", "rtp.payload", "rtcp.pt",
+    "rtp.ssrc", "rtp.seq", "rtp.payload", "rtcp.pt", "ip.ttl", "ipv6.hlim",
 )  # fmt: skip
 
 
@@ -27,6 +27,7 @@ class WirePacket:
         source, destination: address and port.
         ssrc, sequence: of RTP; ``None`` for RTCP.
         payload: of RTP, in hexadecimal.
+        hops: how many more routers it may pass; who forwards a packet takes one away, who sends it anew does not.
     """
 
     time: float
@@ -36,6 +37,7 @@ class WirePacket:
     ssrc: int | None
     sequence: int | None
     payload: str
+    hops: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class Capture:
 
 
 def _wire_packet(fields: Sequence[str]) -> WirePacket:
-    time, source4, source6, destination4, destination6, sport, dport, ssrc, sequence, payload, rtcp_type = fields
+    time, source4, source6, destination4, destination6, sport, dport, ssrc, sequence, payload, rtcp_type, *hops = fields
     return WirePacket(
         time=float(time),
         source=(source4 or source6, int(sport)),
@@ -171,4 +173,5 @@ def _wire_packet(fields: Sequence[str]) -> WirePacket:
         ssrc=int(ssrc, 0) if ssrc else None,
         sequence=int(sequence) if sequence else None,
         payload=payload,
+        hops=int(hops[0] or hops[1]),
     )

@@ -19,7 +19,7 @@ from tests.support.sipp import sdp_endpoint
 
 AUDIO: Final = ("audio", "RTP/AVP 0", "a=rtpmap:0 PCMU/8000")
 FAX: Final = ("image", "udptl t38", "a=T38FaxVersion:0")
-NOWHERE: Final = "0.0.0.0"  # noqa: S104  # RFC 2543: on hold
+NOWHERE: Final = "0.0.0.0"  # RFC 2543: on hold
 _COUNTING: Final = 2.5
 _LEARNING: Final = 5.0
 """Seconds until a flow is where it belongs: one that the kernel does not move is taken back within one."""

@@ -11,7 +11,7 @@ from struct import Struct
 import pytest
 from _mediaproxy_offload import ffi, lib
 
-from mediaproxy.backends.helper import flow_stats, rtp
+from mediaproxy.backends.helper import flow_stats, load, rtp
 from mediaproxy.backends.helper import relay as helper
 from mediaproxy.backends.userspace import RelayActivity
 from mediaproxy.datapath import DropReason, PacketClass, SourceEventKind, SourcePolicy
@@ -28,6 +28,8 @@ HELPER_SOURCE = Path(__file__).parents[3] / "kernel_offload"
         (helper.EVENT, "mpo_event"),
         (rtp.SSRC_STATS, "mpo_ssrc_stats"),
         (helper.TOTALS, "mpo_relay_totals"),
+        (load.FLOW, "mpo_load_flow"),
+        (load.RESULT, "mpo_load_result"),
         (flow_stats.TOTALS, "mpo_flow_totals"),
     ],
 )
@@ -157,7 +159,8 @@ def test_limits_are_those_of_c() -> None:
 def test_cdef_names_every_structure_constant_and_function_of_the_headers() -> None:
     cdef = (HELPER_SOURCE / "mpo.cdef").read_text()
     headers = "".join(
-        (HELPER_SOURCE / "include" / name).read_text() for name in ("mpo_abi.h", "mpo.h", "mpo_flow_stats.h")
+        (HELPER_SOURCE / "include" / name).read_text()
+        for name in ("mpo_abi.h", "mpo.h", "mpo_flow_stats.h", "mpo_load.h")
     )
     names = re.findall(r"^(?:struct (\w+) \{|#define (MPO_\w+) \d+|\w.*\b(mpo_\w+)\()", headers, re.MULTILINE)
     assert len(names) > 40
@@ -171,8 +174,20 @@ def test_cdef_names_every_structure_constant_and_function_of_the_headers() -> No
         (helper.RelayFunctions, "mpo_relay_"),
         (rtp.RtpFunctions, "mpo_rtp_state_"),
         (flow_stats.FlowStatsFunctions, "mpo_flow_stats_"),
+        (load.LoadFunctions, "mpo_load_"),
     ],
 )
 def test_cdef_has_the_functions_of_each_typed_face(face: type, family: str) -> None:
     cdef = (HELPER_SOURCE / "mpo.cdef").read_text()
     assert set(re.findall(rf"\b{family}\w+(?=\()", cdef)) == {name for name in dir(face) if name.startswith("mpo_")}
+
+
+def test_load_result_unpacks_each_field_as_c_wrote_it() -> None:
+    result = ffi.new("struct mpo_load_result *")
+    names = [name for name, _ in ffi.typeof("struct mpo_load_result").fields]
+    for number, name in enumerate(names):
+        setattr(result, name, number + 1)
+    assert load.RESULT.unpack(bytes(ffi.buffer(result))) == tuple(range(1, len(names) + 1))
+    assert names[0] == "sent"
+    assert names[9] == "sink_drops"
+    assert names[15] == "p999_ns"

@@ -6,7 +6,17 @@ from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOSPC, EPE
 
 import pytest
 
-from mediaproxy.backends.flow_records import CHANGE, SET, FlowRecord, pack_address, pack_changes, pack_record
+from mediaproxy.backends.flow_records import (
+    CHANGE,
+    RESULT,
+    RESULT_OFFSET,
+    SET,
+    FlowRecord,
+    pack_address,
+    pack_changes,
+    pack_record,
+    unpack_changes,
+)
 from mediaproxy.backends.kernel_backend import Link
 from mediaproxy.datapath.flow import InstalledFlow
 from mediaproxy.net import Endpoint
@@ -146,6 +156,25 @@ def test_refused_replacement_within_one_frame_takes_the_first_away(bed: Bed) -> 
     assert bed.set(a_flow(), a_flow(target=Endpoint("224.0.0.1", 6000))) == [0, -EINVAL]
     assert bed.ports == []
     assert len(bed.installer) == 0
+
+
+def test_second_set_of_a_key_in_one_frame_stands_for_itself(bed: Bed) -> None:
+    def refuse_generation_1(records: bytearray) -> None:
+        for number, record in enumerate(unpack_changes(records)):
+            bad = record.installed.slot.generation == 1
+            RESULT.pack_into(records, number * CHANGE.size + RESULT_OFFSET, -ENOSPC if bad else 0)
+
+    bed.backend.apply = refuse_generation_1  # type: ignore[method-assign]
+    assert bed.set(a_flow(), a_flow(generation=2)) == [-ENOSPC, 0]
+    assert len(bed.installer) == 1
+    assert bed.set(a_flow(generation=3), a_flow(generation=1)) == [0, -ENOSPC]
+    assert len(bed.installer) == 0
+
+
+def test_removal_of_an_earlier_flow_leaves_the_books_alone(bed: Bed) -> None:
+    bed.set(a_flow(generation=2))
+    assert bed.remove(a_flow(generation=1)) == [0]
+    assert len(bed.installer) == 1
 
 
 def test_changed_route_moves_the_flow(bed: Bed) -> None:

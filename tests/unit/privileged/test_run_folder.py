@@ -100,6 +100,17 @@ def test_mount_with_a_space_in_its_name_is_found(tmp_path: Path) -> None:
     assert not is_bpf_mount(Path("/run/a b"), tmp_path / "missing")
 
 
+def test_mount_that_we_may_not_use_is_taken_away(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(run_folder, "mount_bpf", lambda path: steps.append("mount"))
+    monkeypatch.setattr(run_folder, "unmount", lambda path: steps.append("unmount"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    pins, reason = folder.mount()
+    assert pins is None
+    assert "it would belong to root" in reason
+    assert steps == ["mount", "unmount"]
+
+
 def test_without_rights_to_mount_a_prepared_folder_is_taken(
     folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mediaproxy.errors import MediaProxyError
 
-class BenchError(Exception):
+
+class BenchError(MediaProxyError):
     """A measurement can't be taken; ``str(error)`` goes into the table and the JSON in place of its figures."""

@@ -10,8 +10,10 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
-from tests.perf.errors import BenchError
-from tests.perf.lab import Lab, inside
+from mediaproxy.bench.errors import BenchError
+from mediaproxy.bench.lab import Lab
+from mediaproxy.bench.load import MediaFlow
+from mediaproxy.net import Endpoint
 
 NG_ADDRESS: Final = "127.0.0.1"
 NG_PORT: Final = 22223
@@ -31,6 +33,15 @@ class MediaCall:
     callee: tuple[str, int]
     facing_caller: tuple[str, int]
     facing_callee: tuple[str, int]
+
+    @property
+    def flows(self) -> tuple[MediaFlow, MediaFlow]:
+        """Its media: each agent sends from the endpoint that its SDP named."""
+        caller, callee = Endpoint(*self.caller), Endpoint(*self.callee)
+        return (
+            MediaFlow(0, caller, Endpoint(*self.facing_caller), callee),
+            MediaFlow(1, callee, Endpoint(*self.facing_callee), caller),
+        )
 
 
 def _string(value: str | bytes) -> bytes:
@@ -73,7 +84,7 @@ class NgClient:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._count = 0
-        with inside(lab.relay_ns):
+        with lab.relay.inside():
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.connect((NG_ADDRESS, NG_PORT))
 
