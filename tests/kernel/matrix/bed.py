@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tests.support.clsact_daemon import clsact_command
 from tests.support.devices import pass_by_xdp, set_tx_checksum
 from tests.support.media_proxy import MediaProxyProcess, proxy_command
 from tests.support.netlab import Namespace, NetLab
+from tests.support.processes import wait_until
 
 PROXY_TOS: Final = 184
 """What the daemons are told to send with (Expedited Forwarding)."""
@@ -187,6 +189,17 @@ class Bed:
     def new_call_id(self) -> str:
         """One that no other call of this run has."""
         return f"matrix-{self.backend}-{next(_calls)}"
+
+    def wait_watched(self, device: str) -> None:
+        """Wait until the daemon has taken notice of a device that was made while it runs."""
+
+        def is_watched() -> bool:
+            if self.backend.kernel_path == "nft":
+                return f'"{device}"' in self.relay.run("nft", "list", "ruleset")
+            return re.search(f"\\b{device}: .* attached", self.daemon.process.log()) is not None
+
+        if self.backend.is_kernel and not self.backend.conntrack:
+            wait_until(is_watched, 3.0, f"{device} is watched")
 
     def left_in_kernel(self) -> str:
         """All that a daemon may have left behind on the proxy's host."""

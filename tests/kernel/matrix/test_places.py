@@ -30,6 +30,12 @@ IFF_NO_PI = 0x1000
 FAMILIES = pytest.mark.parametrize("families", [(4, 4), (6, 6), (4, 6)], ids=["ip4", "ip6", "ip4-ip6"])
 
 
+def expect_loss_by_xdp(bed: Bed, request: pytest.FixtureRequest) -> None:
+    """A defect that is known: a driver without ``ndo_xdp_xmit`` drops what XDP redirects to its device."""
+    if bed.backend.is_xdp:
+        request.node.add_marker(pytest.mark.xfail(reason="XDP redirects to a device that takes no frames", strict=True))
+
+
 @FAMILIES
 def test_address_on_lo_that_is_routed_here_is_a_relay_address(bed: Bed, families: tuple[int, int]) -> None:
     with Call(bed, (VIP, RIGHT), families) as call:
@@ -45,11 +51,13 @@ def macvlan(bed: Bed) -> None:
     bed.relay.ip("link", "set", "mv0", "up")
     bed.give_addresses(bed.relay, "mv0", MACVLAN, 1)
     bed.give_addresses(bed.hosts["left"], "eth0", MACVLAN, MACVLAN.phone)
+    bed.wait_watched("mv0")
 
 
 @pytest.mark.usefixtures("macvlan")
 @FAMILIES
-def test_macvlan_is_a_device_like_others(bed: Bed, families: tuple[int, int]) -> None:
+def test_macvlan_is_a_device_like_others(bed: Bed, families: tuple[int, int], request: pytest.FixtureRequest) -> None:
+    expect_loss_by_xdp(bed, request)
     with Call(bed, (MACVLAN, RIGHT), families) as call:
         call.settle()
         call.carried_by()
@@ -63,6 +71,7 @@ def late_cable(bed: Bed) -> None:
     bed.give_addresses(bed.relay, "p9", LATE, 1)
     bed.give_addresses(late, "eth0", LATE, LATE.phone)
     bed.prepare_cable(late, "eth0", ("late",))
+    bed.wait_watched("p9")
 
 
 @pytest.mark.usefixtures("late_cable")
@@ -133,14 +142,17 @@ def tun_phone(bed: Bed) -> Iterator[TunPhone]:
     bed.relay.ip("link", "set", "tun0", "up")
     bed.give_addresses(bed.relay, "tun0", TUN, 1)
     bed.give_addresses(bed.hosts["left"], "lo", TUN, TUN.phone)  # where its RTCP half is
+    if not bed.backend.is_xdp:
+        bed.wait_watched("tun0")
     yield phone
     os.close(phone.device)
 
 
 @FAMILIES
 def test_tun_device_has_no_ethernet_header_and_is_watched(
-    bed: Bed, tun_phone: TunPhone, families: tuple[int, int]
+    bed: Bed, tun_phone: TunPhone, families: tuple[int, int], request: pytest.FixtureRequest
 ) -> None:
+    expect_loss_by_xdp(bed, request)
     with Call(bed, (TUN, RIGHT), families, said=(tun_phone.at(families[0]), None)) as call:
         call.a.phone.rtp.close()
         call.a.phone.rtp = tun_phone
