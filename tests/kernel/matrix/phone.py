@@ -47,7 +47,7 @@ class Line(Protocol):
         """What has arrived and was not taken yet."""
         ...
 
-    def expect(self, count: int) -> list[Arrival]:
+    def expect(self, count: int, patience: float = PATIENCE) -> list[Arrival]:
         """The next datagrams, fewer if time is up; more than were asked for if more are there."""
         ...
 
@@ -90,9 +90,9 @@ class Socket:
             arrivals.append(arrival)
         return arrivals
 
-    def expect(self, count: int) -> list[Arrival]:
+    def expect(self, count: int, patience: float = PATIENCE) -> list[Arrival]:
         """The next datagrams, fewer if time is up; more than were asked for if more are there."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         arrivals: list[Arrival] = []
         while len(arrivals) < count:
             arrival = self._receive(max(0.0, deadline - time.monotonic()))

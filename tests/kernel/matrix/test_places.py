@@ -109,10 +109,10 @@ class TunPhone:
             packet = IP(src=TUN.address(4), dst=target.address, tos=TOS, ttl=HOPS) / datagram
         os.write(self.device, bytes(packet))
 
-    def expect(self, count: int) -> list[Arrival]:
+    def expect(self, count: int, patience: float = PATIENCE) -> list[Arrival]:
         """The next datagrams, fewer if time is up."""
         arrivals: list[Arrival] = []
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while len(arrivals) < count:
             ready, _, _ = select.select([self.device], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
