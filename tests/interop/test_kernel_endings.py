@@ -80,7 +80,9 @@ def test_killed_privileged_process_is_cleaned_up_after_and_audio_goes_on(form: s
         call, *streams = lab.talk(_PPS)
         keeper, server = _privileged(lab)
         os.kill(server, signal.SIGKILL)
-        wait_until(lambda: "the privileged process has ended" in lab.media_proxy.process.log(), 2.0, "a word in the log")
+        wait_until(
+            lambda: "the privileged process has ended" in lab.media_proxy.process.log(), 2.0, "a word in the log"
+        )
         wait_until(lambda: not call.in_kernel("A") and not call.in_kernel("B"), 2.0, "both ways by socket")
         wait_until(lambda: list(_left_in_kernel(lab)) == [], 3.0, "nothing left in the kernel")
         assert "a restart of it brings the kernel path back" in call.stream("A")["path reason"]
