@@ -96,12 +96,13 @@ def test_killed_daemon_loses_no_packet_and_new_calls_never_get_its_ports(kernel_
         assert _ends(lab.ng_call(lab.caller_socket(), lab.callee_socket())) == _ends(call)  # at last
 
 
-def test_orphan_ends_when_it_falls_silent_and_not_before() -> None:
+def test_orphans_of_two_deaths_end_when_they_fall_silent_and_not_before() -> None:
     with MediaLab(prefix="silence") as lab:
         options = _options(timeout=2)
         lab.start_proxy(*options)
         silent_call, *silent = lab.talk(200, "-silent")
-        speaking_call, *speaking = lab.talk(200, "-speaking")
+        _kill_and_start_again(lab, *options)
+        speaking_call, *speaking = lab.talk(200, "-speaking")  # beside the orphans of the first
         _kill_and_start_again(lab, *options)
         assert {orphan["local"] for orphan in _orphans(lab)} == _ends(silent_call) | _ends(speaking_call)
         for stream in silent:
