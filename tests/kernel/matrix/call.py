@@ -268,7 +268,7 @@ class Call:
         return arrivals
 
     def carried_by(self, count: int = 40) -> None:
-        """Both send ``count`` packets; by the host's own count who carried them is as expected, and all counters agree."""
+        """Both send packets: by the host's own count they are carried as expected, and all counters agree."""
         reasons = {party.tag: self.expected_reason(party) for party in self.parties}
         before = datagrams_delivered(self.bed.relay)
         at_a, at_b = self.exchange(count)
