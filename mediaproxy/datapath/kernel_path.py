@@ -19,7 +19,7 @@ from mediaproxy.datapath.kernel import Datapath, DatapathEvent, DatapathEventKin
 from mediaproxy.datapath.plan import FlowPlan
 from mediaproxy.datapath.reconcile import reconcile
 from mediaproxy.datapath.relay import Relay, TransportConfig, TransportHandle
-from mediaproxy.datapath.slots import SlotPool
+from mediaproxy.datapath.slots import GENERATIONS, SlotPool
 from mediaproxy.datapath.watch import Finding, Watch
 from mediaproxy.errors import OffloadError
 from mediaproxy.net import Endpoint
@@ -187,6 +187,9 @@ class KernelPath:
                 self._datapath.apply([], orphans)
             except OffloadError as error:
                 self._give_up(error)
+        if self.failure is not None:
+            for orphan in orphans:
+                self._revoke(orphan.slot)
         gone = set(orphans)
         self.orphans = tuple(one for one in self.orphans if one not in gone)
         for orphan in orphans:
@@ -373,10 +376,7 @@ class KernelPath:
             return None
         before = self._last_of.get(slot.index)
         if before is not None:
-            gone, sums = self._datapath.read(before), self._overwritten
-            self._overwritten = FlowTotals(
-                sums.packets + gone.packets, sums.bytes + gone.bytes, sums.errors + sum(gone.drops)
-            )
+            self._keep_total(before)
         self._last_of[slot.index] = slot
         states = [self._sockets.rtp_state(track.handle)]
         carried = self.carried(track.handle)
@@ -384,6 +384,13 @@ class KernelPath:
             states += carried.rtp
         self._datapath.seed(slot, self._sockets.merge_rtp(states))
         return slot
+
+    def _keep_total(self, slot: Slot) -> None:
+        """What a slot has counted is about to be overwritten."""
+        gone, sums = self._datapath.read(slot), self._overwritten
+        self._overwritten = FlowTotals(
+            sums.packets + gone.packets, sums.bytes + gone.bytes, sums.errors + sum(gone.drops)
+        )
 
     def _remove(self, tracks: Sequence[Track]) -> None:
         """Take the flows of these transports out of the kernel, if they have one."""
@@ -425,19 +432,22 @@ class KernelPath:
     def _end_rests(self, now: float) -> None:
         while self._resting and self._resting[0][0] <= now:
             _, slot, handle = self._resting.popleft()
-            self._slots.give_back(slot)
-            track = self._tracks.get(handle)
-            if track is None:
-                continue
-            counters = self._datapath.read(slot)
-            carried = track.carried = track.carried or Carried()
-            carried.add(counters)
-            carried.rtp = [self._sockets.merge_rtp(carried.rtp)]
-            for index, (resting, sink) in enumerate(track.resting):
-                if resting == slot:
-                    del track.resting[index]
-                    self._count_out(sink, slot, counters.packets, counters.bytes)
-                    break
+            self._end_rest(slot, handle)
+
+    def _end_rest(self, slot: Slot, handle: TransportHandle) -> None:
+        self._slots.give_back(slot)
+        track = self._tracks.get(handle)
+        if track is None:
+            return
+        counters = self._datapath.read(slot)
+        carried = track.carried = track.carried or Carried()
+        carried.add(counters)
+        carried.rtp = [self._sockets.merge_rtp(carried.rtp)]
+        for index, (resting, sink) in enumerate(track.resting):
+            if resting == slot:
+                del track.resting[index]
+                self._count_out(sink, slot, counters.packets, counters.bytes)
+                break
 
     def _count_out(self, sink: TransportHandle | None, slot: Slot, packets: int, octets: int) -> None:
         track = self._tracks.get(sink) if sink is not None else None
@@ -476,3 +486,16 @@ class KernelPath:
         if self.failure is None:
             self.failure = str(error)
             self._lose(Verdict(FlowReason.NO_BACKEND, self.failure))
+            leaving, self._leaving = self._leaving, []
+            for slot, handle in leaving:
+                self._end_rest(slot, handle)
+                self._revoke(slot)
+
+    def _revoke(self, slot: Slot) -> None:
+        """Should a flow still be there, with nobody left who can remove it, then let its packets reach the sockets.
+
+        What is made of eBPF forwards only while the slot is of the flow's generation. Else a call that has ended would
+        take the packets of the next one on its ports.
+        """
+        self._keep_total(slot)
+        self._datapath.seed(Slot(slot.index, slot.generation % GENERATIONS + 1), None)

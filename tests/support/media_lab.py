@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 from collections.abc import Sequence
@@ -37,6 +38,12 @@ def host_counters(namespace: Namespace) -> dict[str, int]:
         }
 
     return namespace.call(read)
+
+
+def flows_in_bpf_map(lab: SipLab) -> int | None:
+    """How many flows are in the map that is pinned in the lab, by the kernel's own word; ``None`` if none is pinned."""
+    pins = list((lab.folder / "run").glob("*/bpf/*-flows"))
+    return len(json.loads(lab.proxy.run("bpftool", "-j", "map", "dump", "pinned", str(pins[0])))) if pins else None
 
 
 class MediaLab(SipLab):

@@ -13,7 +13,7 @@ from mediaproxy.datapath.kernel_path import RETRY, SLOT_REST, KernelPath
 from mediaproxy.datapath.offload import OffloadingRelay
 from mediaproxy.datapath.relay import DropReason
 from mediaproxy.net import Endpoint
-from tests.support.fake_datapath import FakeDatapath
+from tests.support.fake_datapath import NOTHING, FakeDatapath
 from tests.support.fake_relay import FakeRelay
 
 ADDRESS_A, ADDRESS_B = "203.0.113.10", "198.51.100.10"
@@ -282,6 +282,33 @@ def test_kernel_path_that_answers_no_more_is_given_up_and_calls_go_on(lab: Lab) 
     lab.pass_time(60)
     assert lab.relay.next_deadline() is None
     assert lab.relay.totals().packets == 10
+
+
+def test_flows_that_cannot_be_removed_any_more_forward_nothing_and_their_counts_stay(lab: Lab) -> None:
+    lab.datapath.forward(LOCAL_A, 10, lab.now)
+    lab.datapath.broken = True
+    lab.configure(policy=SourcePolicy.OPEN, expected=None)
+    left = [one.slot for one in lab.datapath.flows.values()]
+    assert len(left) == 2
+    assert all(lab.datapath.counted[slot.index][0] != slot.generation for slot in left)
+    for _ in range(2):
+        assert lab.relay.counters(lab.a).rtp.kernel_packets == 10
+        assert lab.relay.counters(lab.b).rtp.packets_out == 10
+        assert lab.relay.totals().kernel_packets == 10
+        lab.pass_time(2 * SLOT_REST)
+
+
+def test_orphans_that_cannot_be_removed_any_more_forward_nothing() -> None:
+    orphan = InstalledFlow(Flow(Endpoint(ADDRESS_A, 30050), PHONE_A, Endpoint(ADDRESS_B, 40050), PHONE_B), Slot(1, 99))
+    datapath = FakeDatapath(flows={orphan.flow.local: orphan}, counted={1: (99, NOTHING)})
+    lab = Lab(datapath)
+    datapath.broken = True
+    lab.configure()
+    assert lab.relay.orphans == (orphan,)
+    assert datapath.counted[1][0] == 99
+    lab.relay.remove_orphans([orphan])
+    assert lab.relay.orphans == ()
+    assert datapath.counted[1][0] != 99
 
 
 def test_orphans_are_left_alone_and_their_slots_are_nobody_elses() -> None:
