@@ -22,6 +22,7 @@ class Backend:
         keeps_hops_on_host: from the host to the host the TTL stays: such packets cannot go round.
         keeps_hops_from_host: so it does from the host to others, as with all that a host sends.
         family_change, any_source, opaque: what it can.
+        writes_checksums: packets whose checksum is left to the card are its, too.
         from_host: why what a phone on the host sends elsewhere is not its, if that is so.
         drops_strangers: strangers never reach a socket, but for a few samples.
         counts_drops: what it drops is counted, by reason.
@@ -42,6 +43,7 @@ class Backend:
     family_change: bool = False
     any_source: bool = False
     opaque: bool = False
+    writes_checksums: bool = True
     from_host: FlowReason | None = None
     drops_strangers: bool = False
     counts_drops: bool = False
@@ -65,9 +67,20 @@ class Backend:
 def _bpf(name: str, kernel_path: str, *, clsact: bool = False) -> Backend:
     xdp = kernel_path == "xdp"
     return Backend(
-        name, kernel_path, clsact=clsact, has_link=not (clsact or xdp), forwards=xdp, family_change=True, any_source=True, opaque=True,
-        drops_strangers=True, counts_drops=True, shares_devices=not xdp,
-    )  # fmt: skip
+        name,
+        kernel_path,
+        clsact=clsact,
+        has_link=not (clsact or xdp),
+        forwards=xdp,
+        family_change=True,
+        any_source=True,
+        opaque=True,
+        writes_checksums=not xdp,
+        from_host=FlowReason.MOVED_NOTHING if xdp else None,
+        drops_strangers=True,
+        counts_drops=True,
+        shares_devices=not xdp,
+    )
 
 
 def _nft(name: str, *options: str) -> Backend:
@@ -92,7 +105,7 @@ BACKENDS: Final = (
         keeps_hops_from_host=True,
         opaque=True,
         reassembles=True,
-    ),  # fmt: skip
+    ),
     Backend("userspace", "userspace"),
 )
 

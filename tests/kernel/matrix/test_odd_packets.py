@@ -1,4 +1,4 @@
-"""Packets that are not plain: in pieces, with IP options, too long for the way out, short of time to live or a checksum."""
+"""Packets that are not plain: in pieces, with options, too long for the way out, without hops or a checksum."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scapy.layers.inet import IP, UDP, IPOption_Router_Alert, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, fragment6
 from scapy.packet import Packet, Raw
 
+from mediaproxy.datapath.flow import FlowReason
 from tests.kernel.matrix.bed import LEFT, RIGHT, Bed
 from tests.kernel.matrix.call import Call, Party
 from tests.support.datagrams import datagrams_delivered
@@ -197,5 +198,10 @@ def test_checksums_are_right_whoever_writes_them(bed: Bed, families: tuple[int, 
             set_tx_checksum(host, "eth0", on=on)
             stack.callback(set_tx_checksum, host, "eth0", on=not bed.backend.is_xdp)
         call = stack.enter_context(Call(bed, (LEFT, RIGHT), families))
+        if on and not bed.backend.writes_checksums:
+            call.settle({"A": FlowReason.MOVED_NOTHING, "B": FlowReason.MOVED_NOTHING})
+            call.exchange(10)
+            call.check_counters()
+            return
         call.settle()
         call.carried_by()
