@@ -207,8 +207,8 @@ static void chain_flush(struct mpo_nft_talk *talk, const struct mpo_nft_shape *s
 	mpo_nft_message_end(talk, message);
 }
 
-int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *name,
-		      const char *device)
+static int chain_message_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *name,
+			     const char *device, __u32 tag)
 {
 	const struct mpo_nft_lib *lib = talk->lib;
 	struct nftnl_chain *chain = lib->nftnl_chain_alloc();
@@ -225,12 +225,26 @@ int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *sha
 		lib->nftnl_chain_set_u32(chain, NFTNL_CHAIN_POLICY, NF_ACCEPT);
 		lib->nftnl_chain_set_str(chain, NFTNL_CHAIN_DEV, device);
 	}
-	message = mpo_nft_message(talk, NFT_MSG_NEWCHAIN, NLM_F_CREATE, 0);
+	message = mpo_nft_message(talk, NFT_MSG_NEWCHAIN, NLM_F_CREATE, tag);
 	lib->nftnl_chain_nlmsg_build_payload(message, chain);
 	mpo_nft_message_end(talk, message);
 	lib->nftnl_chain_free(chain);
-	chain_flush(talk, shape, name);
 	return 0;
+}
+
+int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *name,
+		      const char *device)
+{
+	int err = chain_message_put(talk, shape, name, device, 0);
+
+	if (err == 0)
+		chain_flush(talk, shape, name);
+	return err;
+}
+
+int mpo_nft_nothing_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, __u32 tag)
+{
+	return chain_message_put(talk, shape, "media4", NULL, tag);
 }
 
 void mpo_nft_chain_delete(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *chain)
