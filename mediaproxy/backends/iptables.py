@@ -299,7 +299,8 @@ class IptablesBackend:
                 self._flows.pop(flow.record.installed.flow.local, None)
 
     def _add(self, flow: _Installed, entry: Entry) -> None:
-        if entry.identity != flow.entry:
+        # Fewer than before: somebody has set its counters to zero (conntrack -L -z).
+        if entry.identity != flow.entry or entry.packets < flow.packets:
             flow.entry, flow.packets, flow.bytes = entry.identity, 0, 0
         packets, octets = entry.packets - flow.packets, entry.bytes - flow.bytes
         if packets > 0:
