@@ -100,14 +100,15 @@ class IptablesBackend:
                 "a second; what is beyond that stays in user space",
             )
         ]
-        if not _sysctl_is_on(_FORWARDING[socket.AF_INET]):
-            raise OffloadError(
-                "iptables forwards only where the host does: set net.ipv4.ip_forward = 1 "
-                "(sysctl -w net.ipv4.ip_forward=1)"
-            )
         with contextlib.ExitStack() as stack:
             self._sizes = TableSizes()
             stack.callback(self._sizes.close)
+            # After what needs privileges: who has none is told of that first.
+            if not _sysctl_is_on(_FORWARDING[socket.AF_INET]):
+                raise OffloadError(
+                    "iptables forwards only where the host does: set net.ipv4.ip_forward = 1 "
+                    "(sysctl -w net.ipv4.ip_forward=1)"
+                )
             self._conntrack = Conntrack()
             stack.callback(self._conntrack.close)
             self._chains: dict[int, FlowChains] = {socket.AF_INET: FlowChains(socket.AF_INET, settings.instance)}
