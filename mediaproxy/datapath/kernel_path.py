@@ -63,9 +63,8 @@ class KernelPath:
         self._sockets = sockets
         self.failure: str | None = None
         """Why the kernel path is given up, if it is."""
-        self.orphans: tuple[InstalledFlow, ...] = tuple(datapath.installed())
-        """Flows that a dead daemon has left, and that nobody else touches."""
-        self._slots = SlotPool(datapath.slots, [orphan.slot.index for orphan in self.orphans], generation)
+        self._orphans: dict[Endpoint, InstalledFlow] = {one.flow.local: one for one in datapath.installed()}
+        self._slots = SlotPool(datapath.slots, [orphan.slot.index for orphan in self._orphans.values()], generation)
         self._plan = FlowPlan(datapath.capabilities)
         self._tracks: dict[TransportHandle, Track] = {}
         self._closed: dict[TransportHandle, Track] = {}
@@ -175,6 +174,11 @@ class KernelPath:
         self._changes.clear()
         return changes
 
+    @property
+    def orphans(self) -> tuple[InstalledFlow, ...]:
+        """Flows that a dead daemon has left, and that nobody else touches."""
+        return tuple(self._orphans.values())
+
     def orphan_last_seen(self, orphan: InstalledFlow) -> float | None:
         """When it forwarded its last packet, monotonic seconds."""
         return self._datapath.last_seen(orphan.slot)
@@ -186,9 +190,8 @@ class KernelPath:
                 self._datapath.apply([], orphans)
             except OffloadError as error:
                 self._give_up(error)
-        gone = {orphan.slot for orphan in orphans}
-        self.orphans = tuple(one for one in self.orphans if one.slot not in gone)
         for orphan in orphans:
+            self._orphans.pop(orphan.flow.local, None)
             self._last_of[orphan.slot.index] = orphan.slot
             self._leaving.append((orphan.slot, _NOBODY, None))
 
