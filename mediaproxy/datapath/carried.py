@@ -49,7 +49,7 @@ class Track:
         installed: its flow.
         sink: where the flow's packets leave.
         carried: what its former flows have counted.
-        resting: slots of former flows that may still be counting, with the sink of each.
+        resting: slots of former flows that may still be counting.
         out: what other transports' former flows have sent by this one.
         retry_at: when a refused flow is tried again, monotonic seconds.
     """
@@ -62,7 +62,7 @@ class Track:
         self.installed: InstalledFlow | None = None
         self.sink: TransportHandle | None = None
         self.carried: Carried | None = None
-        self.resting: list[tuple[Slot, TransportHandle | None]] = []
+        self.resting: list[Slot] = []
         self.out: Out | None = None
         self.retry_at: float | None = None
 
@@ -72,7 +72,7 @@ class Track:
 
     def slots(self) -> list[Slot]:
         """All slots that may hold counts which ``carried`` has not."""
-        slots = [slot for slot, _ in self.resting]
+        slots = self.resting[:]
         if self.installed is not None:
             slots.append(self.installed.slot)
         return slots
