@@ -277,8 +277,8 @@ static void test_ethertype(struct mpo_nft_rule *rule, int family)
 }
 
 /*
- * Which packets a rule is for. Writing a port corrects the UDP checksum, even one that is 0, which says that there is none
- * (RFC 768; IPv6 must have one): what came of that would be a wrong one.
+ * Which packets a rule is for. Writing a port corrects the UDP checksum, even one that is 0, which says that there is
+ * none (RFC 768; IPv6 must have one): what came of that would be a wrong one.
  */
 enum kind {
 	SUMMED,

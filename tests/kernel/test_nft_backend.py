@@ -832,6 +832,25 @@ def test_all_kinds_of_flows_are_taken_over(bed: Bed) -> None:
     assert sorted(installed(bed.backend), key=key) == sorted(records, key=key)
 
 
+CHANGER: Final = """
+while :; do
+    echo 'table ip other { chain c { } }' | nft -f - && nft delete table ip other
+done
+"""
+
+
+def test_all_flows_are_taken_over_while_others_change_nftables(bed: Bed) -> None:
+    records = numbered_records(SET, 5000, ifindex(bed.p, "p1"))
+    bed.backend.apply(records)
+    changer = bed.lab.start("changer", bed.p, "sh", "-c", CHANGER)
+    for _ in range(5):
+        bed.backend.leave()
+        bed.open()
+        assert len(bed.backend.dump()) == len(records)
+        assert bed.backend.check() == []
+    assert changer.returncode is None
+
+
 def test_a_table_of_another_shape_is_replaced(bed: Bed) -> None:
     stream = Stream(bed, 4)
     assert stream.install() == 0
