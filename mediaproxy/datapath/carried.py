@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mediaproxy.datapath.flow import Flow, InstalledFlow, Slot, Verdict
-from mediaproxy.datapath.kernel import FlowCounters, FlowDrop, FlowTotals, RtpState
+from mediaproxy.datapath.kernel import FlowCounters, FlowDrop, FlowTotals, FlowUp, RtpState
 from mediaproxy.datapath.relay import TransportHandle
 
 
@@ -17,6 +17,7 @@ class Carried:
     bytes: int = 0
     last_seen: float | None = None
     drops: list[int] = field(default_factory=lambda: [0] * len(FlowDrop))
+    ups: list[int] = field(default_factory=lambda: [0] * len(FlowUp))
     rtp: list[RtpState] = field(default_factory=list)
 
     def add(self, counters: FlowCounters) -> None:
@@ -27,6 +28,8 @@ class Carried:
             self.last_seen = max(counters.last_seen, self.last_seen or 0.0)
         for reason, count in enumerate(counters.drops):
             self.drops[reason] += count
+        for up, count in enumerate(counters.ups):
+            self.ups[up] += count
         self.rtp.append(counters.rtp)
 
     def totals(self) -> FlowTotals:

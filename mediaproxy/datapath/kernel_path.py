@@ -234,6 +234,7 @@ class KernelPath:
                 track.carried.bytes,
                 track.carried.last_seen,
                 track.carried.drops[:],
+                track.carried.ups[:],
                 track.carried.rtp[:],
             )
         for slot in track.slots():

@@ -130,6 +130,8 @@ class OffloadingRelay:
             kernel_packets=carried.packets,
             kernel_bytes=carried.bytes,
             last_kernel=carried.last_seen,
+            kernel_ups=tuple(carried.ups),
+            kernel_drops=tuple(carried.drops),
         )
 
     def last_seen(self, handle: TransportHandle) -> float | None:

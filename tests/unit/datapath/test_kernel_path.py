@@ -196,6 +196,9 @@ def test_dropped_strangers_are_errors_of_the_stream(lab: Lab) -> None:
     counters = lab.relay.counters(lab.a)
     assert counters.rtp.errors == 3
     assert counters.drops[DropReason.WRONG_SOURCE] == 3
+    assert counters.rtp.kernel_drops == (3, 0, 0, 0)
+    lab.datapath.send_up(LOCAL_A, FlowUp.MTU, 5)
+    assert lab.relay.counters(lab.a).rtp.kernel_ups[FlowUp.MTU] == 5
 
 
 def test_refused_flow_is_tried_again_later() -> None:
