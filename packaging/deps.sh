@@ -9,7 +9,7 @@ set -euo pipefail
 BUILD="python3 python3-venv python3-dev gcc libc6-dev clang llvm libbpf-dev libnftnl-dev libmnl-dev libnftnl11 libmnl0"
 DEMO="iproute2 nftables procps kamailio sip-tester tshark"
 # rtpengine is what `make bench` and a test compare with.
-TEST="util-linux strace rtpengine-daemon iptables conntrack"
+TEST="util-linux strace rtpengine-daemon iptables conntrack bpftool"
 
 case "${1:-test}" in
 build) wanted="$BUILD" ;;

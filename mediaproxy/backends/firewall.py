@@ -93,9 +93,18 @@ class Firewall:
         """Take out all that this instance, or one of its name that has died, has put in. Returns how many rules.
 
         Raises:
-            FirewallError: one of the tables can't be read or changed.
+            FirewallError: one of the tables can't be read or changed; what is in the others is gone all the same.
         """
-        return sum(variant.withdraw() for variant in self._usable())
+        total = 0
+        errors = []
+        for variant in self._usable():
+            try:
+                total += variant.withdraw()
+            except FirewallError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return total
 
     def _take_back(self) -> None:
         with suppress(FirewallError):  # the first reason is the one to be told
@@ -110,5 +119,7 @@ class Firewall:
                     variant.holds()
                 except ProgramMissingError:
                     continue
+                except FirewallError:
+                    pass  # whoever uses it next is told
             usable.append(variant)
         return usable

@@ -1,7 +1,8 @@
 """Proof that media gets in and out: one datagram each way, between this host and a host made for the purpose.
 
 That host is a network namespace at the other end of a veth pair. So the packets take the way of those of phones, by
-all tables of prerouting and input, output and postrouting - but for rules about a device: the device is a new one.
+all tables of prerouting and input, output and postrouting - but for rules about a device: the device is a new one. Nor
+is routing asked: a host that chooses the way by the source (``ip rule``) has none to a host that was not there before.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import secrets
 import select
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from mediaproxy.backends.firewall_rules import Opening
@@ -49,7 +51,8 @@ def prove(opening: Opening) -> Proof:
             ours = _listen(opening, stack)
             if ours is None:
                 return Proof(None, f"not tried: no port of {opening.address} is free")
-            theirs, address = _other_host(opening.family, stack)
+            theirs, address, device = _other_host(opening.family, stack)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode("ascii"))
         except OSError as error:
             return Proof(None, f"not tried: {error.strerror or error}")
         target = (address if opening.any_address else opening.address, ours.getsockname()[1])
@@ -81,8 +84,8 @@ def _listen(opening: Opening, stack: ExitStack) -> socket.socket | None:
     return None
 
 
-def _other_host(family: AddressFamily, stack: ExitStack) -> tuple[socket.socket, str]:
-    """A socket on a host of its own, and our address on the way to it.
+def _other_host(family: AddressFamily, stack: ExitStack) -> tuple[socket.socket, str, str]:
+    """A socket on a host of its own, our address on the way to it, and our device.
 
     Raises:
         OSError: no privilege, or no network namespaces or veth devices here.
@@ -108,6 +111,7 @@ def _other_host(family: AddressFamily, stack: ExitStack) -> tuple[socket.socket,
             route.link("add", ifname=near_name, kind="veth", peer=peer)
             index = route.link_lookup(ifname=near_name)[0]
             stack.callback(_delete_link, near_name)
+            _loosen_source_check(near_name)
             _configure(route, index, kind, near, length)
 
         def set_up() -> socket.socket:
@@ -126,7 +130,13 @@ def _other_host(family: AddressFamily, stack: ExitStack) -> tuple[socket.socket,
     except pyroute2.NetlinkError as error:
         raise OSError(error.code, os.strerror(error.code)) from error
     stack.callback(theirs.close)
-    return theirs, near
+    return theirs, near, near_name
+
+
+def _loosen_source_check(device: str) -> None:
+    """Take packets whose source another device leads to (ip-sysctl, rp_filter 2), if we may say so."""
+    with suppress(OSError):
+        Path(f"/proc/sys/net/ipv4/conf/{device}/rp_filter").write_text("2\n", encoding="ascii")
 
 
 def _configure(route: object, index: int, kind: int, address: str, length: int) -> None:

@@ -25,6 +25,8 @@ from mediaproxy.errors import MediaProxyError, OffloadError
 from mediaproxy.net import AddressFamily
 
 _PATIENCE: Final = 20.0
+_LOCK_PATIENCE: Final = 5.0
+"""Seconds: when a host starts, what else writes rules does it at the same time."""
 _PATH: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 _MAY_DROP: Final = frozenset({"drop", "reject", "jump", "goto", "vmap", "queue", "xt"})
 """Statements of nft's JSON after which a packet may be gone; ``xt`` is whatever iptables has put there."""
@@ -81,15 +83,15 @@ def _run(*command: str, stdin: str | None = None) -> str:
 
 
 def read_nft() -> list[Mapping[str, Any]]:
-    """All that `nft` sees, as its JSON objects.
+    """All that `nft` sees, as its JSON objects, but for the elements of sets: our own alone may be 100 000.
 
     Raises:
         FirewallError: it can't be run.
     """
     try:
-        return list(json.loads(_run("nft", "-j", "list", "ruleset"))["nftables"])
+        return list(json.loads(_run("nft", "-j", "-t", "list", "ruleset"))["nftables"])
     except (ValueError, KeyError, TypeError) as error:
-        raise FirewallError(f"nft -j list ruleset: not understood: {error}") from error
+        raise FirewallError(f"nft -j -t list ruleset: not understood: {error}") from error
 
 
 def _guards(ruleset: Sequence[Mapping[str, Any]], mark: str, hooks: set[str]) -> list[Mapping[str, Any]]:
@@ -249,7 +251,13 @@ class IptablesNft:
     @staticmethod
     def _restore(family: str, rules: Sequence[str]) -> None:
         if rules:
-            _run(f"{_command(family)}-restore", "-n", "-w", "5", stdin="\n".join(["*filter", *rules, "COMMIT", ""]))
+            _run(
+                f"{_command(family)}-restore",
+                "-n",
+                "-w",
+                f"{_LOCK_PATIENCE:.0f}",
+                stdin="\n".join(["*filter", *rules, "COMMIT", ""]),
+            )
 
     def withdraw(self) -> int:
         """See ``Variant``."""
@@ -321,7 +329,7 @@ class Legacy:
     def insert(self, openings: Sequence[Opening]) -> None:
         """See ``Variant``."""
         try:
-            with xtables_lock():
+            with xtables_lock(_LOCK_PATIENCE):
                 for family in (socket.AF_INET, socket.AF_INET6):
                     wanted = [
                         opening
@@ -369,7 +377,7 @@ class Legacy:
         """See ``Variant``."""
         total = 0
         try:
-            with xtables_lock():
+            with xtables_lock(_LOCK_PATIENCE):
                 for family in (socket.AF_INET, socket.AF_INET6):
                     for name in sorted(self._loaded(family) & {"filter", "raw"}):
                         table = Table(family, name)

@@ -100,14 +100,15 @@ class IptablesBackend:
                 "a second; what is beyond that stays in user space",
             )
         ]
-        if not _sysctl_is_on(_FORWARDING[socket.AF_INET]):
-            raise OffloadError(
-                "iptables forwards only where the host does: set net.ipv4.ip_forward = 1 "
-                "(sysctl -w net.ipv4.ip_forward=1)"
-            )
         with contextlib.ExitStack() as stack:
             self._sizes = TableSizes()
             stack.callback(self._sizes.close)
+            # After what needs privileges: who has none is told of that first.
+            if not _sysctl_is_on(_FORWARDING[socket.AF_INET]):
+                raise OffloadError(
+                    "iptables forwards only where the host does: set net.ipv4.ip_forward = 1 "
+                    "(sysctl -w net.ipv4.ip_forward=1)"
+                )
             self._conntrack = Conntrack()
             stack.callback(self._conntrack.close)
             self._chains: dict[int, FlowChains] = {socket.AF_INET: FlowChains(socket.AF_INET, settings.instance)}
@@ -299,7 +300,8 @@ class IptablesBackend:
                 self._flows.pop(flow.record.installed.flow.local, None)
 
     def _add(self, flow: _Installed, entry: Entry) -> None:
-        if entry.identity != flow.entry:
+        # Fewer than before: somebody has set its counters to zero (conntrack -L -z).
+        if entry.identity != flow.entry or entry.packets < flow.packets:
             flow.entry, flow.packets, flow.bytes = entry.identity, 0, 0
         packets, octets = entry.packets - flow.packets, entry.bytes - flow.bytes
         if packets > 0:

@@ -263,7 +263,7 @@ class FlowChains:
         self._commit("raw")
 
     def intact(self) -> bool:
-        """Whether every chain has as many rules as it should and every jump is there and comes first in raw."""
+        """Whether every chain has as many rules as it should and every jump is there."""
         for name, table in self.tables.items():
             table.begin()
             found = {chain: table.count(chain) for chain in table.chains() if self._is_ours(chain)}

@@ -95,11 +95,13 @@ def _load() -> Any:
 
 
 @contextlib.contextmanager
-def xtables_lock() -> Iterator[None]:
+def xtables_lock(patience: float = _LOCK_PATIENCE) -> Iterator[None]:
     """Hold the lock that ``iptables`` holds while it reads and writes a table.
 
+    Args:
+        patience: seconds for which others are waited for.
     Raises:
-        TablesBusyError: somebody else has held it for half a second.
+        TablesBusyError: somebody else has held it for so long.
         OffloadError: it can't be opened.
     """
     path = os.environ.get("XTABLES_LOCKFILE", _LOCK_FILE)
@@ -108,13 +110,13 @@ def xtables_lock() -> Iterator[None]:
     except OSError as error:
         raise OffloadError(f"{path}: {error.strerror}") from error
     try:
-        patience = time.monotonic() + _LOCK_PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > patience:
+                if time.monotonic() > deadline:
                     raise TablesBusyError(f"{path}: held by another program") from None
                 time.sleep(_LOCK_STEP)
         yield

@@ -41,12 +41,15 @@ def bench(
     try:
         if plot is not None and plot.suffix != ".svg":
             raise BenchError(f"--plot {plot}: plots are SVG, name it {plot.with_suffix('.svg')}")
+        for option, path in (("--json", json), ("--plot", plot)):
+            if path is not None and (path.is_dir() or not path.parent.is_dir()):  # not after 20 minutes
+                raise BenchError(f"{option} {path}: no file can be written there")
         try:
             numbers = tuple(int(word) for word in calls.split(","))
         except ValueError:
             raise BenchError(f"--calls {calls}: expected numbers, such as 10,1000") from None
         options = BenchOptions(
-            backends=tuple(backends.split(",")) if backends else tuple(BACKENDS),
+            backends=tuple(name.strip() for name in backends.split(",")) if backends else tuple(BACKENDS),
             calls=numbers,
             repetitions=repetitions,
             seconds=seconds,
@@ -55,9 +58,11 @@ def bench(
             load_cpu=load_cpu,
         )
         machine = describe_machine()
-        results = run_bench(options, lambda text: progress.print(text, highlight=False, markup=False))
+        results = run_bench(options, lambda text: progress.print(text, highlight=False, markup=False, soft_wrap=True))
         console = Console()
         print_results(console if console.width >= _WIDTH else Console(width=_WIDTH), results)
+        if quick:
+            console.print("--quick shows that everything works here; its figures, at a low rate, say little")
         if json is not None:
             save_json(json, results, machine)
         if plot is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from mediaproxy.backends.kernel_backend import NftForm
 from mediaproxy.doctor.finding import Finding, Severity
 from mediaproxy.doctor.host import Host
 from mediaproxy.doctor.subject import Subject
 from mediaproxy.privileged.probe import AUTOMATIC
-from mediaproxy.privileged.settings import KernelPath
+from mediaproxy.privileged.settings import Candidate, KernelPath
+
+_NEEDED_BY_IPTABLES: Final = ("net.ipv4.ip_forward", "net.netfilter.nf_conntrack_acct")
 
 
 def check_backends(host: Host, subject: Subject) -> Iterator[Finding]:
@@ -18,6 +21,8 @@ def check_backends(host: Host, subject: Subject) -> Iterator[Finding]:
         yield Finding("kernel-path", Severity.NOTE, "switched off by configuration: all media takes the sockets")
         return
     verdicts = {name: host.try_backend(name, subject.nft_form) for name in (*AUTOMATIC, "xdp")}
+    if verdicts["iptables"].works:
+        verdicts["iptables"] = _here(host, verdicts["iptables"])
     wanted = AUTOMATIC if subject.kernel_path is KernelPath.AUTO else (subject.kernel_path.value,)
     chosen = next((name for name in wanted if verdicts[name].works), None)
     for name, verdict in verdicts.items():
@@ -41,6 +46,14 @@ def check_backends(host: Host, subject: Subject) -> Iterator[Finding]:
             "no kernel path: all media takes the sockets, at several times the CPU",
             "see the reasons of the backends above; `doctor` itself needs the rights that the daemon is started with",
         )
+
+
+def _here(host: Host, tried: Candidate) -> Candidate:
+    """What iptables needs of the host itself; where it was tried that was switched on."""
+    off = [name for name in _NEEDED_BY_IPTABLES if host.read(f"/proc/sys/{name.replace('.', '/')}") == "0"]
+    if not off:
+        return tried
+    return Candidate(tried.backend, False, f"not before {' and '.join(off)} {'is' if len(off) == 1 else 'are'} 1")
 
 
 def check_nft_form(_host: Host, subject: Subject) -> Iterator[Finding]:

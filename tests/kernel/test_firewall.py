@@ -203,6 +203,18 @@ table inet site {
     assert saved(host.lab) == before
 
 
+@FAMILIES
+def test_a_host_that_routes_by_source_is_proven_open(host: Host, addresses: Addresses) -> None:
+    native(host.lab)
+    family = "-6" if addresses is V6 else "-4"
+    relay = host.lab.relay
+    relay.sysctl(ipv4__conf__all__rp_filter=1)
+    relay.ip(family, "route", "add", "default", "via", addresses.left, "table", "100")
+    relay.ip(family, "rule", "add", "from", addresses.left_relay, "lookup", "100")
+    (proof,) = host.manage(host.firewall(opening_of(addresses))).proofs
+    assert "arrived at" in proof
+
+
 def test_all_addresses_of_the_host_can_be_opened(host: Host) -> None:
     several(host.lab)
     host.manage(

@@ -584,6 +584,21 @@ def test_removing_leaves_the_tables_as_they_were() -> None:
         assert "DROP" in "".join(before)
 
 
+def test_counters_set_to_zero_by_others_are_gone_on_from(bench: Bench) -> None:
+    call = Call(bench.lab, V4)
+    bench.apply(set_of(call.rightwards))
+    for number in range(5):
+        call.say(rtp(number))
+        received(call.right)
+    bench.check()
+    bench.lab.relay.run("conntrack", "-L", "-z")
+    for number in range(5, 7):
+        call.say(rtp(number))
+        received(call.right)
+    bench.check()
+    assert bench.counted() == (7, 7 * 172)
+
+
 def test_two_instances_do_not_meet(bench: Bench) -> None:
     call, other = Call(bench.lab, V4), Call(bench.lab, V4)
     bench.apply(set_of(call.rightwards))

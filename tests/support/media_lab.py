@@ -49,6 +49,17 @@ def flows_in_bpf_map(lab: SipLab) -> int | None:
 class MediaLab(SipLab):
     """Caller, proxy and callee; use it in a ``with`` statement."""
 
+    def _build(self) -> None:
+        super()._build()
+        # A sender at full speed must not lose what comes before its neighbour is found: that is not what is tested.
+        ends = (
+            (self.caller, "eth0", self.addresses.caller, self.proxy, "ext0", self.addresses.external),
+            (self.callee, "eth0", self.addresses.callee, self.proxy, "int0", self.addresses.internal),
+        )
+        for host, device, address, proxy, proxy_device, proxy_address in ends:
+            _make_known(host, device, proxy_address, proxy, proxy_device)
+            _make_known(proxy, proxy_device, address, host, device)
+
     def start_proxy(self, *options: str, kernel_path: str = "tc", program: Sequence[str] = ()) -> MediaProxyProcess:
         """Start the media proxy and wait until it answers; ``kernel_path`` and ``program`` as it has them."""
         addresses = self.addresses
@@ -102,6 +113,12 @@ class MediaLab(SipLab):
         callee.start(call.at_callee, pps, ssrc=0xCA11EE00)
         wait_until(call.in_kernel, 3.0, "both ways in the kernel")
         return call, caller, callee
+
+
+def _make_known(namespace: Namespace, device: str, address: str, neighbour: Namespace, its_device: str) -> None:
+    """Enter a neighbour's hardware address for good."""
+    (link,) = json.loads(neighbour.ip("-json", "link", "show", "dev", its_device))
+    namespace.ip("neigh", "replace", address, "lladdr", link["address"], "dev", device, "nud", "permanent")
 
 
 def address_of(udp: socket.socket) -> SocketAddress:

@@ -22,6 +22,7 @@ class FakeVariant:
     held: list[str] = field(default_factory=list)
     rules: list[Opening] = field(default_factory=list)
     error: str = ""
+    locked: str = ""
 
     def holds(self) -> list[str]:
         return self.held
@@ -32,6 +33,8 @@ class FakeVariant:
             raise FirewallError(self.error)
 
     def withdraw(self) -> int:
+        if self.locked:
+            raise FirewallError(self.locked)
         count = len(self.rules)
         self.rules.clear()
         return count
@@ -77,3 +80,11 @@ def test_what_could_not_be_tried_is_no_failure(variants: Variants) -> None:
     report = Firewall("x", [OPENING], lambda _: Proof(None, "not tried: why")).manage()
     assert report.proofs == ("not tried: why",)
     assert variants[1].rules == [OPENING]
+
+
+def test_a_place_that_cannot_be_changed_keeps_no_other_open(variants: Variants) -> None:
+    variants[0].locked = "table one: busy"
+    variants[2].rules.append(OPENING)
+    with pytest.raises(FirewallError, match="table one: busy"):
+        Firewall("x", [OPENING], passed).withdraw()
+    assert variants[2].rules == []

@@ -52,6 +52,17 @@ def test_backends_the_configured_one_refused_is_a_problem(name: str) -> None:
     assert ("nft", NftForm.FAST) in host.tried
 
 
+@pytest.mark.parametrize("name", ["net.ipv4.ip_forward", "net.netfilter.nf_conntrack_acct"])
+def test_backends_iptables_does_not_work_where_the_host_lacks_what_the_trial_had(name: str) -> None:
+    host = FakeHost()
+    host.files[f"/proc/sys/{name.replace('.', '/')}"] = "0"
+    found = list(check_backends(host, replace(Subject(), kernel_path=KernelPath.IPTABLES)))
+    (verdict,) = (finding for finding in found if finding.check == "backend-iptables")
+    assert verdict.severity is Severity.PROBLEM
+    assert f"not before {name} is 1" in verdict.seen
+    assert found[-1].severity is Severity.WARNING
+
+
 def test_backends_with_userspace_configured_none_is_tried() -> None:
     host = FakeHost()
     found = severities(check_backends(host, replace(Subject(), kernel_path=KernelPath.USERSPACE)))
