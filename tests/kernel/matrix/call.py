@@ -247,7 +247,7 @@ class Call:
             raise AssertionError(f"wanted {wanted}, found {found}") from error
 
     def exchange(self, count: int) -> tuple[list[Arrival], list[Arrival]]:
-        """Both send RTP at the same time, and all of it arrives: unharmed, in order, from the relay's endpoint.
+        """Both send RTP at the same time, and all of it arrives: unharmed, once, from the relay's endpoint.
 
         Returns:
             What arrived at ``a``, and at ``b``.
@@ -261,7 +261,8 @@ class Call:
     def heard(self, party: Party, packets: Sequence[bytes]) -> list[Arrival]:
         """What arrives at a party, which must be exactly these packets."""
         arrivals = party.phone.rtp.expect(len(packets))
-        assert [arrival.data for arrival in arrivals] == list(packets), (
+        # Not their order: a sender that changes processors overtakes itself on a veth.
+        assert sorted(arrival.data for arrival in arrivals) == sorted(packets), (
             f"{len(arrivals)} of {len(packets)} packets arrived at {party.tag}"
         )
         assert {arrival.source for arrival in arrivals} <= {party.relay}

@@ -29,10 +29,10 @@ PADDING = b"padding!" * 3
 ETH_P_ALL = 3
 
 
-def ip_packet(party: Party, payload: bytes, *, hops: int = 64, **udp: int) -> Packet:
+def ip_packet(party: Party, payload: bytes, *, hops: int = 64, chksum: int | None = None) -> Packet:
     """What ``party`` would send to the relay, as scapy has it."""
     source, target = party.phone.rtp.endpoint, party.relay
-    datagram = UDP(sport=source.port, dport=target.port, **udp) / Raw(payload)
+    datagram = UDP(sport=source.port, dport=target.port, chksum=chksum) / Raw(payload)
     if party.family == 6:
         return IPv6(src=source.address, dst=target.address, hlim=hops) / datagram
     return IP(src=source.address, dst=target.address, ttl=hops, id=4711) / datagram
@@ -65,11 +65,11 @@ class Odd:
         plain = ip_packet(party, payload)
         if self.name == "fragments":
             if self.family == 4:
-                return list(fragment(plain, fragsize=64))
-            # scapy wants a fragment header where it is to cut.
+                return list(fragment(plain, fragsize=64))  # type: ignore[no-untyped-call]  # scapy's
+            # scapy wants a fragment header, and a payload to cut.
             plain = IPv6(bytes(plain))
             header = IPv6(src=plain.src, dst=plain.dst, hlim=64) / IPv6ExtHdrFragment(id=4711) / plain[UDP]
-            return list(fragment6(header, 1280)) if len(payload) > 1280 else [header]
+            return list(fragment6(header, 1280))  # type: ignore[no-untyped-call]  # scapy's
         if self.family == 4:
             plain.options = [IPOption_Router_Alert()]
             return [IP(bytes(plain))]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.packet import Raw
+from scapy.packet import Packet, Raw
 
 from mediaproxy.datapath.flow import FlowReason
 from mediaproxy.net import Endpoint
@@ -104,7 +104,7 @@ class TunPhone:
         """Send one datagram."""
         datagram = UDP(sport=self.endpoint.port, dport=target.port) / Raw(data)
         if ":" in target.address:
-            packet = IPv6(src=TUN.address(6), dst=target.address, tc=TOS, hlim=HOPS) / datagram
+            packet: Packet = IPv6(src=TUN.address(6), dst=target.address, tc=TOS, hlim=HOPS) / datagram
         else:
             packet = IP(src=TUN.address(4), dst=target.address, tos=TOS, ttl=HOPS) / datagram
         os.write(self.device, bytes(packet))

@@ -60,7 +60,7 @@ class Load:
     def _send(self) -> None:
         due = time.monotonic()
         while not self._ended.wait(max(0.0, due - time.monotonic())):
-            due += 1 / RATE
+            due = max(due + 1 / RATE, time.monotonic())  # what was missed is not made up for in a burst
             packet = self._party.phone.next_rtp()
             self._party.send(packet)
             self._packets.append(packet)
