@@ -139,8 +139,8 @@ def test_packets_go_to_the_new_target_from_the_moment_of_the_answer_and_none_is_
         _wait_for_place(caller, answered[-1] + 1000)
         after, kernel = host_counters(lab.proxy), lab.kernel_path()
         record = caller.stop()
-        # What is sent after an answer never goes where the callee was before. What is under way at the next move, or still
-        # waits in the relay's socket, may go either way.
+        # What is sent after an answer never goes where the callee was before. What is under way at the next move, or
+        # still waits in the relay's socket, may go either way.
         for number, (first, end) in enumerate(itertools.pairwise([*answered, record.places]), 1):
             heard = [record.heard_by((number + step) % len(targets), first, end) for step in (-1, 0, 1)]
             assert heard[0] == 0, f"move {number}: {first} to {end}: {heard}"

@@ -5,6 +5,7 @@ The work is done by ``src/rtp_stream.c``. Each packet has a *place* in the strea
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import subprocess
@@ -83,7 +84,7 @@ class Record:
         times = sorted(
             time for time, heard in zip(self._times, self._heard, strict=True) if heard not in (0, _LEFT_OUT)
         )
-        return max((later - earlier for earlier, later in zip(times, times[1:], strict=False)), default=0) / 1e6
+        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0) / 1e6
 
 
 class RtpStream:

@@ -82,7 +82,7 @@ BACKENDS: Final = (
         opaque=True,
         reassembles=True,
         takes_options=True,
-    ),  # fmt: skip
+    ),
     Backend("userspace", "userspace"),
 )
 

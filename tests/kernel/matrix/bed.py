@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -123,7 +124,7 @@ class Bed:
         """The cables' other ends must take redirected frames, and a checksum that the device is to write gets lost."""
         hub = self.lab["hub"]
         for namespace, device in ((self.hosts["left"], "eth0"), (self.hosts["right"], "eth0"), (hub, "torelay")):
-            self.lab.on_exit(lambda fd=pass_by_xdp(namespace, device): os.close(fd))
+            self.lab.on_exit(functools.partial(os.close, pass_by_xdp(namespace, device)))
         for role in ("left", "right", "huba", "hubb"):
             set_tx_checksum(self.hosts[role], "eth0", on=False)
 

@@ -51,7 +51,7 @@ class Party:
     family: int
     phone: Phone
     said: Endpoint | None = None
-    relay: Endpoint = Endpoint(NOWHERE, 9)
+    relay: Endpoint = field(default_factory=lambda: Endpoint(NOWHERE, 9))
     sent: int = 0
     sent_bytes: int = 0
     refused: int = 0
@@ -267,7 +267,7 @@ class Call:
         return arrivals
 
     def carried_by(self, count: int = 40) -> None:
-        """Both send ``count`` packets; who carried them is as expected by the host's own count, and all counters agree."""
+        """Both send ``count`` packets; who carried them is as expected by the host's count, and all counters agree."""
         reasons = {party.tag: self.expected_reason(party) for party in self.parties}
         before = datagrams_delivered(self.bed.relay)
         at_a, at_b = self.exchange(count)
