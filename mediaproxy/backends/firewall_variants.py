@@ -251,7 +251,13 @@ class IptablesNft:
     @staticmethod
     def _restore(family: str, rules: Sequence[str]) -> None:
         if rules:
-            _run(f"{_command(family)}-restore", "-n", "-w", f"{_LOCK_PATIENCE:.0f}", stdin="\n".join(["*filter", *rules, "COMMIT", ""]))
+            _run(
+                f"{_command(family)}-restore",
+                "-n",
+                "-w",
+                f"{_LOCK_PATIENCE:.0f}",
+                stdin="\n".join(["*filter", *rules, "COMMIT", ""]),
+            )
 
     def withdraw(self) -> int:
         """See ``Variant``."""

@@ -15,6 +15,7 @@ from tests.interop.needs import needs_sip_lab
 from tests.support.clsact_daemon import clsact_command
 from tests.support.kernel_lab import tcx_programs
 from tests.support.media_lab import MediaLab
+from tests.support.media_proxy import own_options, proxy_command
 from tests.support.processes import is_alive, wait_until
 
 pytestmark = needs_sip_lab
@@ -73,6 +74,19 @@ def test_daemon_stopped_with_calls_up_leaves_nothing(form: str) -> None:
         assert "could not be removed" not in lab.media_proxy.process.log()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_daemon_stopped_while_it_starts_leaves_nothing(number: signal.Signals) -> None:
+    with MediaLab(prefix="early") as lab:
+        interfaces = f"--interface=e/{lab.addresses.external}", f"--interface=i/{lab.addresses.internal}"
+        options = ("--config-file=none", "--foreground", *interfaces, *own_options(lab, lab.proxy.name, "tc"))
+        process = lab.start("mediaproxy", lab.proxy, *proxy_command(), *options)
+        wait_until(lambda: "kernel path" in process.log() or _children(process.pid), 10.0, "the privileged process")
+        process.send_signal(number)
+        assert process.wait(20.0) == 0, process.log()
+        assert list(_left_in_kernel(lab)) == []
+        assert "stopping" in process.log()
+
+
 @pytest.mark.parametrize("form", _FORMS)
 def test_killed_privileged_process_is_cleaned_up_after_and_audio_goes_on(form: str) -> None:
     with MediaLab(prefix="killed") as lab:
@@ -80,7 +94,9 @@ def test_killed_privileged_process_is_cleaned_up_after_and_audio_goes_on(form: s
         call, *streams = lab.talk(_PPS)
         keeper, server = _privileged(lab)
         os.kill(server, signal.SIGKILL)
-        wait_until(lambda: "the privileged process has ended" in lab.media_proxy.process.log(), 2.0, "a word in the log")
+        wait_until(
+            lambda: "the privileged process has ended" in lab.media_proxy.process.log(), 2.0, "a word in the log"
+        )
         wait_until(lambda: not call.in_kernel("A") and not call.in_kernel("B"), 2.0, "both ways by socket")
         wait_until(lambda: list(_left_in_kernel(lab)) == [], 3.0, "nothing left in the kernel")
         assert "a restart of it brings the kernel path back" in call.stream("A")["path reason"]
