@@ -74,7 +74,9 @@ from mediaproxy.process import (
     Pidfile,
     ServiceManager,
     StartError,
+    endings_held,
     ignore_hangup,
+    pass_endings,
     raise_descriptor_limit,
 )
 from mediaproxy.stats.control import ControlCounters
@@ -489,6 +491,7 @@ class Daemon:
         # As rtpengine does.
         loop.add_signal_handler(signal.SIGUSR1, self._on_level_signal, -1)
         loop.add_signal_handler(signal.SIGUSR2, self._on_level_signal, +1)
+        pass_endings()
 
     def _on_stop(self, number: signal.Signals) -> None:
         self._logger.notice("stopping", signal=number.name)
@@ -633,7 +636,7 @@ def run_daemon(configuration: Configuration, environment: Mapping[str, str]) -> 
                 pidfile = Pidfile(pidfile_path)
             if isinstance(sink.destination, FileDestination):
                 sink.destination.give_to(identity.uid, identity.gid)
-        with kernel_path as kernel, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with endings_held(), kernel_path as kernel, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(kernel))
     except MediaProxyError as error:
         launcher.failed(str(error))

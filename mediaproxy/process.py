@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -209,3 +209,25 @@ def ignore_hangup() -> None:
     """Survive SIGHUP and the log level signals already before the event loop handles them."""
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+
+
+_ENDINGS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def endings_held() -> Iterator[None]:
+    """SIGTERM and SIGINT wait until ``pass_endings``, or until this is left.
+
+    To end in between would leave in the kernel what is being put there. Threads and programs that are started meanwhile
+    never see them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+    try:
+        yield
+    finally:
+        pass_endings()
+
+
+def pass_endings() -> None:
+    """Have what ``endings_held`` held back arrive; at once, if it came meanwhile."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)

@@ -16,6 +16,7 @@ from tests.support.clsact_daemon import clsact_command
 from tests.support.datagrams import datagrams_delivered
 from tests.support.kernel_lab import tcx_programs
 from tests.support.media_lab import MediaLab
+from tests.support.media_proxy import own_options, proxy_command
 from tests.support.processes import is_alive, wait_until
 
 pytestmark = needs_sip_lab
@@ -72,6 +73,19 @@ def test_daemon_stopped_with_calls_up_leaves_nothing(form: str) -> None:
         assert list(_left_in_kernel(lab)) == []
         assert not any(is_alive(pid) for pid in pids)
         assert "could not be removed" not in lab.media_proxy.process.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_daemon_stopped_while_it_starts_leaves_nothing(number: signal.Signals) -> None:
+    with MediaLab(prefix="early") as lab:
+        interfaces = f"--interface=e/{lab.addresses.external}", f"--interface=i/{lab.addresses.internal}"
+        options = ("--config-file=none", "--foreground", *interfaces, *own_options(lab, lab.proxy.name, "tc"))
+        process = lab.start("mediaproxy", lab.proxy, *proxy_command(), *options)
+        wait_until(lambda: "kernel path" in process.log() or _children(process.pid), 10.0, "the privileged process")
+        process.send_signal(number)
+        assert process.wait(20.0) == 0, process.log()
+        assert list(_left_in_kernel(lab)) == []
+        assert "stopping" in process.log()
 
 
 @pytest.mark.parametrize("form", _FORMS)
