@@ -46,7 +46,7 @@ from mediaproxy.datapath.kernel_path import KernelPath
 from mediaproxy.datapath.offload import OffloadingRelay
 from mediaproxy.datapath.relay import KernelReport, Relay, SourceEvent
 from mediaproxy.engine import Engine, EngineSettings
-from mediaproxy.errors import MediaProxyError
+from mediaproxy.errors import MediaProxyError, OffloadError
 from mediaproxy.interfaces import Interface, Interfaces
 from mediaproxy.listeners.access import AccessList
 from mediaproxy.listeners.control import ControlDispatcher
@@ -312,6 +312,8 @@ class Core:
 
     def close(self) -> None:
         """End all calls; nothing may be handled afterwards."""
+        if self._offloading is not None:
+            self._offloading.take_back_all()
         self._engine.close_all(time.monotonic())
         self._settle(time.monotonic())
         if self._timer is not None:
@@ -452,10 +454,18 @@ class Daemon:
         """The relay of both paths, if there is a kernel path."""
         datapath = self._kernel.datapath
         rejected = tuple((one.backend, one.reason) for one in self._kernel.candidates if not one.works)
-        if datapath is None:
-            sockets.kernel_report = KernelReport(rejected=rejected, failure=self._kernel.reason)
-            return None
-        return OffloadingRelay(sockets, KernelPath(datapath, sockets, secrets.randbits(32)), datapath.name, rejected)
+        reason = self._kernel.reason
+        if datapath is not None:
+            try:
+                kernel_path = KernelPath(datapath, sockets, secrets.randbits(32))
+                return OffloadingRelay(sockets, kernel_path, datapath.name, rejected)
+            except OffloadError as error:
+                if self._settings.no_fallback:
+                    raise
+                reason = str(error)
+                self._logger.warning("no kernel path: media is relayed in user space", reason=reason)
+        sockets.kernel_report = KernelReport(rejected=rejected, failure=reason)
+        return None
 
     def _watch_kernel(self, loop: asyncio.AbstractEventLoop, core: Core) -> None:
         if self._kernel.datapath is not None:

@@ -125,6 +125,13 @@ class KernelPath:
             self._plan.close(track.handle)
             self._closed[track.handle] = track
 
+    def take_back_all(self) -> None:
+        """Remove all flows at once; those of calls that go one by one would each be a request of its own."""
+        leaving = [track for track in self._tracks.values() if track.installed is not None]
+        self._remove(leaving)
+        for track in leaving:
+            self._judge(track, Verdict(FlowReason.CLOSED))
+
     def settle(self, now: float) -> None:
         """Bring the kernel up to date: to be called after every turn in which something was configured or closed, and
         when ``next_deadline`` has come."""

@@ -50,6 +50,10 @@ class OffloadingRelay:
         """See ``KernelPath.settle``."""
         self._kernel.settle(now)
 
+    def take_back_all(self) -> None:
+        """See ``KernelPath.take_back_all``."""
+        self._kernel.take_back_all()
+
     def next_deadline(self) -> float | None:
         """See ``KernelPath.next_deadline``."""
         return self._kernel.next_deadline()

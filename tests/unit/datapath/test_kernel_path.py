@@ -179,6 +179,18 @@ def test_closing_removes_flows_first_and_keeps_the_counts_for_that_turn(lab: Lab
     assert lab.relay.kernel().flows == 0
 
 
+def test_all_flows_are_taken_back_in_one_request(lab: Lab) -> None:
+    lab.datapath.forward(LOCAL_A, 10, lab.now)
+    lab.datapath.log.clear()
+    lab.relay.take_back_all()
+    assert lab.relay.path(lab.a) == Verdict(FlowReason.CLOSED)
+    lab.relay.close([lab.a, lab.a_rtcp])
+    lab.relay.close([lab.b, lab.b_rtcp])
+    assert lab.datapath.log == [([], [LOCAL_A, LOCAL_B])]
+    assert lab.relay.counters(lab.a).rtp.packets == 10
+    assert lab.relay.kernel().flows == 0
+
+
 def test_dropped_strangers_are_errors_of_the_stream(lab: Lab) -> None:
     lab.datapath.forward(LOCAL_A, 10, lab.now, strangers=3)
     counters = lab.relay.counters(lab.a)
