@@ -53,6 +53,7 @@ from mediaproxy.listeners.control import ControlDispatcher
 from mediaproxy.listeners.events import ControlEvent, ControlEventKind
 from mediaproxy.listeners.udp import UdpListener
 from mediaproxy.logs import (
+    FileDestination,
     Logger,
     LogLevel,
     LogSink,
@@ -630,8 +631,8 @@ def run_daemon(configuration: Configuration, environment: Mapping[str, str]) -> 
             # The user that we become may write neither of them where root may.
             if pidfile_path is not None:
                 pidfile = Pidfile(pidfile_path)
-            if settings.log_file is not None:
-                os.chown(settings.log_file.absolute(), identity.uid, identity.gid)
+            if isinstance(sink.destination, FileDestination):
+                sink.destination.give_to(identity.uid, identity.gid)
         with kernel_path as kernel, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(kernel))
     except MediaProxyError as error:
