@@ -188,6 +188,25 @@ def test_events_of_the_backend_arrive(bed: Bed) -> None:
     assert len(bed.server._installer) == 0
 
 
+@pytest.mark.parametrize("error", [OffloadError("no memory"), ZeroDivisionError("no memory")])
+def test_check_that_fails_every_second_is_told_once(
+    bed: Bed, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[int] = []
+
+    def fail() -> list[DatapathEvent]:
+        checks.append(0)
+        raise error
+
+    monkeypatch.setattr(bed.backend, "check", fail)
+    wait_until(lambda: len(checks) > 5, TIMEOUT, "checks")
+    told = [event.text for event in bed.datapath.take_events()] + bed.bugs
+    assert [text.splitlines()[-1].rpartition(": ")[2] for text in told] == ["no memory"]
+    monkeypatch.undo()
+    bed.backend.events.append(DatapathEvent(DatapathEventKind.NOTE, "well again"))
+    bed.wait_event("well again")
+
+
 def test_watched_descriptor_is_looked_at_at_once(bed: Bed) -> None:
     read_end, write_end = os.pipe()
     try:
