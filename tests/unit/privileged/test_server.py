@@ -7,10 +7,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from errno import ENODEV, ENOSPC, EPERM, EXDEV
+from types import SimpleNamespace
 
 import pytest
 
-from mediaproxy.backends.flow_records import pack_address
+from mediaproxy.backends.flow_records import CHANGE, pack_address
 from mediaproxy.backends.kernel_backend import Link
 from mediaproxy.datapath.flow import Capabilities, FlowReason
 from mediaproxy.datapath.kernel import (
@@ -23,6 +24,7 @@ from mediaproxy.datapath.kernel import (
 )
 from mediaproxy.errors import OffloadError
 from mediaproxy.net import Endpoint
+from mediaproxy.privileged import client as client_module
 from mediaproxy.privileged import server as server_module
 from mediaproxy.privileged.client import Channel, RemoteDatapath
 from mediaproxy.privileged.fence import Fence
@@ -147,6 +149,23 @@ def test_more_flows_than_a_frame_holds_are_set_and_listed(bed: Bed) -> None:
     flows = [a_flow(10_000 + number, slot=number) for number in range(1300)]
     assert bed.datapath.apply(flows, []) == []
     assert sorted(bed.datapath.installed(), key=lambda one: one.slot.index) == flows
+
+
+@pytest.mark.parametrize(("pace", "parts"), [(0.0, [64, 128, 256, 152]), (0.01, [64, 32, 16, 16])])
+def test_slow_backend_is_asked_for_less_at_a_time(
+    bed: Bed, pace: float, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    apply = bed.backend.apply
+
+    def counted(records: bytearray) -> None:
+        asked.append(len(records) // CHANGE.size)
+        apply(records)
+
+    monkeypatch.setattr(bed.backend, "apply", counted)
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(monotonic=lambda: pace * sum(asked)))
+    bed.datapath.apply([], [a_flow()] * (600 if pace == 0.0 else 128))
+    assert asked == parts
 
 
 def test_refusals_have_a_reason(bed: Bed) -> None:
