@@ -34,7 +34,7 @@ class NftForm(Enum):
     READABLE = "readable"
     """`nft` can print and reload them."""
     FAST = "fast"
-    """One look-up per packet, which `nft` cannot print: a saved ruleset lacks it."""
+    """One look-up per packet, which `nft` cannot print: a ruleset saved with it does not load."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,7 +270,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         Choice(NftForm),
         NftForm.READABLE,
         "Rules of the kernel path `nft`: `readable` ones can be printed and loaded again by nft, `fast` ones take one "
-        "look-up per packet, but are missing in a saved ruleset.",
+        "look-up per packet, but a ruleset saved with them does not load.",
     ),
     Option(
         "nft-owner",

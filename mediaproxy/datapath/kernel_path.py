@@ -34,8 +34,6 @@ _RETRIES_PER_TURN: Final = 256
 _NOBODY: Final = TransportHandle(0)
 """Handles of open transports are never 0."""
 _FINDINGS: Final = {Finding.STUCK: FlowReason.MOVED_NOTHING, Finding.LOCAL: FlowReason.LOCAL_PEER}
-_LASTING: Final = frozenset({FlowReason.NEEDS_FAMILY_CHANGE, FlowReason.OPAQUE})
-"""Refusals that only another configuration changes."""
 _WHILE_LOST: Final = frozenset({FlowReason.LOST, FlowReason.REFUSED, FlowReason.NOT_ATTACHED, FlowReason.MAP_FULL})
 """What becomes of flows while the kernel path is away."""
 
@@ -369,9 +367,8 @@ class KernelPath:
     def _refuse(self, track: Track, verdict: Verdict) -> None:
         self.refusals[verdict.reason] += 1
         self._judge(track, verdict)
-        if verdict.reason not in _LASTING:
-            track.retry_at = self._now + RETRY
-            self._retries.append((track.retry_at, track.handle))
+        track.retry_at = self._now + RETRY
+        self._retries.append((track.retry_at, track.handle))
 
     def _retry(self, now: float) -> None:
         for _ in range(_RETRIES_PER_TURN):

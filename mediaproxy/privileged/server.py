@@ -92,6 +92,7 @@ class Server:
         self._links_concerned = False
         self._unsent = 0
         self._refused_frames = 0
+        self._failing: dict[str, str] = {}
 
     def run(self) -> Ending:
         """Serve until the daemon is gone or all is removed."""
@@ -132,13 +133,18 @@ class Server:
         return max(0.0, until - self._clock())
 
     def _guard(self, step: Callable[[], object]) -> None:
-        """The boundary of all that nobody waits for an answer of."""
+        """The boundary of all that nobody waits for an answer of; what fails every second is said once."""
+        before = self._failing.pop(step.__name__, None)
         try:
             step()
-        except OffloadError as error:
-            self._tell(DatapathEvent(DatapathEventKind.LOST, str(error)))
-        except Exception:  # noqa: BLE001  # a bug must not end what is forwarding
-            self._tell_bug()
+        except Exception as error:  # noqa: BLE001  # a bug must not end what is forwarding
+            self._failing[step.__name__] = repr(error)
+            if repr(error) == before:
+                return
+            if isinstance(error, OffloadError):
+                self._tell(DatapathEvent(DatapathEventKind.LOST, str(error)))
+            else:
+                self._tell_bug()
 
     def _watch_backend(self) -> None:
         wanted = set(self._backend.watch_fds)

@@ -7,10 +7,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from errno import ENODEV, ENOSPC, EPERM, EXDEV
+from types import SimpleNamespace
 
 import pytest
 
-from mediaproxy.backends.flow_records import pack_address
+from mediaproxy.backends.flow_records import CHANGE, pack_address
 from mediaproxy.backends.kernel_backend import Link
 from mediaproxy.datapath.flow import Capabilities, FlowReason
 from mediaproxy.datapath.kernel import (
@@ -23,6 +24,7 @@ from mediaproxy.datapath.kernel import (
 )
 from mediaproxy.errors import OffloadError
 from mediaproxy.net import Endpoint
+from mediaproxy.privileged import client as client_module
 from mediaproxy.privileged import server as server_module
 from mediaproxy.privileged.client import Channel, RemoteDatapath
 from mediaproxy.privileged.fence import Fence
@@ -149,6 +151,23 @@ def test_more_flows_than_a_frame_holds_are_set_and_listed(bed: Bed) -> None:
     assert sorted(bed.datapath.installed(), key=lambda one: one.slot.index) == flows
 
 
+@pytest.mark.parametrize(("pace", "parts"), [(0.0, [64, 128, 256, 152]), (0.01, [64, 32, 16, 16])])
+def test_slow_backend_is_asked_for_less_at_a_time(
+    bed: Bed, pace: float, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    apply = bed.backend.apply
+
+    def counted(records: bytearray) -> None:
+        asked.append(len(records) // CHANGE.size)
+        apply(records)
+
+    monkeypatch.setattr(bed.backend, "apply", counted)
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(monotonic=lambda: pace * sum(asked)))
+    bed.datapath.apply([], [a_flow()] * (600 if pace == 0.0 else 128))
+    assert asked == parts
+
+
 def test_refusals_have_a_reason(bed: Bed) -> None:
     errnos = {30002: ENOSPC, 30004: EXDEV, 30006: ENODEV, 30008: 113, 30010: 101, 30012: 22}
     for port, number in errnos.items():
@@ -186,6 +205,25 @@ def test_events_of_the_backend_arrive(bed: Bed) -> None:
     assert event.kind is DatapathEventKind.LOST
     assert event.flows_gone
     assert len(bed.server._installer) == 0
+
+
+@pytest.mark.parametrize("error", [OffloadError("no memory"), ZeroDivisionError("no memory")])
+def test_check_that_fails_every_second_is_told_once(
+    bed: Bed, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[int] = []
+
+    def fail() -> list[DatapathEvent]:
+        checks.append(0)
+        raise error
+
+    monkeypatch.setattr(bed.backend, "check", fail)
+    wait_until(lambda: len(checks) > 5, TIMEOUT, "checks")
+    told = [event.text for event in bed.datapath.take_events()] + bed.bugs
+    assert [text.splitlines()[-1].rpartition(": ")[2] for text in told] == ["no memory"]
+    monkeypatch.undo()
+    bed.backend.events.append(DatapathEvent(DatapathEventKind.NOTE, "well again"))
+    bed.wait_event("well again")
 
 
 def test_watched_descriptor_is_looked_at_at_once(bed: Bed) -> None:
