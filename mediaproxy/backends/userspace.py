@@ -372,7 +372,9 @@ def _open_error(result: int, local: Endpoint) -> RelayError:
         case errno.EADDRNOTAVAIL:
             return RelayError(f"{pair}: this host has no such address")
         case errno.EACCES:
-            return RelayError(f"{pair}: ports below 1024 need CAP_NET_BIND_SERVICE")
+            return RelayError(
+                f"{pair}: needs rights, and the daemon has given up its own (lower net.ipv4.ip_unprivileged_port_start)"
+            )
         case errno.ENOSPC:
             return RelayError(f"{pair}: no transport is free (a closed one rests for a second)")
         case _:

@@ -162,7 +162,10 @@ def _bind(endpoint: Endpoint, wildcard: bool) -> socket.socket:
         udp.bind((endpoint.address, endpoint.port))
     except OSError as error:
         udp.close()
-        raise ListenError(f"cannot listen on {endpoint}: {error.strerror}") from error
+        advice = ""
+        if error.errno == errno.EACCES:
+            advice = " (the daemon has given up its rights: lower net.ipv4.ip_unprivileged_port_start)"
+        raise ListenError(f"cannot listen on {endpoint}: {error.strerror}{advice}") from error
     return udp
 
 

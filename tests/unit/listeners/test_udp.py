@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator
@@ -163,6 +164,18 @@ def test_client_that_is_gone_harms_nobody() -> None:
 def test_address_in_use_is_said_so() -> None:
     with rig() as made, pytest.raises(ListenError, match=rf"^cannot listen on 127\.0\.0\.1:{made.port}: "):
         UdpListener(Endpoint("127.0.0.1", made.port), made.bench.dispatcher, LOOPBACK, made.bench.events.append)
+
+
+class RefusingSocket(socket.socket):
+    def bind(self, _address: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_port_that_needs_rights_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    monkeypatch.setattr(socket, "socket", RefusingSocket)
+    with pytest.raises(ListenError, match=r"given up its rights: lower net\.ipv4\.ip_unprivileged_port_start"):
+        UdpListener(Endpoint("127.0.0.1", 900), bench.dispatcher, LOOPBACK, bench.events.append)
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
