@@ -3,6 +3,11 @@
  * Changes of flows, as transactions of elements. Replacing is removing and adding within one transaction: nftables has
  * no way to change the value of an element. What an element has counted comes with the notification of its removal,
  * which the kernel writes after the transaction has become visible to packets.
+ *
+ * A packet that has found the element on another processor just before may be counted just after that, and then
+ * nobody sees it: the element can't be asked for any more. The window is some 100 ns (seen: one packet in 500
+ * replacements of a flow of 20 000 packets a second, so one in 200 000 replacements of a voice flow). To close it the
+ * element would have to stay when its successor is there, under another key: one look-up more for each packet.
  */
 #include <errno.h>
 #include <string.h>
@@ -302,6 +307,9 @@ static void last_count_each(void *context, const struct mpo_nft_read *element)
 		chunk->last_cursor = at + 1;
 		sum.packets = last->before.packets + element->count.packets;
 		sum.bytes = last->before.bytes + element->count.bytes;
+		for (i = at + 1; i < chunk->last_count; i++)	/* changed once more in this transaction */
+			if (chunk->last[i].slot == last->slot && chunk->last[i].generation == last->generation)
+				chunk->last[i].before = sum;
 		flow = mpo_nft_flows_of_slot(&nft->flows, last->slot);
 		if (flow && flow->flow.generation == last->generation)
 			flow->before = sum;
