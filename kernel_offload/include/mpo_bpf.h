@@ -63,8 +63,8 @@ int mpo_bpf_tap_fd(const struct mpo_bpf *bpf);
 
 /*
  * Carry out @count changes in their order and write the result into each: 0; -ENOSPC: full; -EINVAL: a value out of
- * range. What could not be set is not there afterwards. A removal touches nothing unless slot and generation are those
- * of the flow that is there.
+ * range, or sender and target of different families. What could not be set is not there afterwards. A removal touches
+ * nothing unless slot and generation are those of the flow that is there.
  */
 int mpo_bpf_apply(struct mpo_bpf *bpf, struct mpo_flow_change *changes, __u32 count);
 
@@ -84,7 +84,7 @@ int mpo_bpf_attach(struct mpo_bpf *bpf, __u32 ifindex, __u32 hook, __u32 etherne
 /* Take it away, also what a process before this one has left there. 0 too if there is none. */
 int mpo_bpf_detach(struct mpo_bpf *bpf, __u32 ifindex, __u32 hook);
 
-/* Whether what mpo_bpf_attach() put there is still there: 1 or 0. */
+/* Whether what mpo_bpf_attach() put there is still there: 1 or 0; -errno: the kernel does not tell. */
 int mpo_bpf_attached(struct mpo_bpf *bpf, __u32 ifindex, __u32 hook);
 
 /* Remove the clsact qdisc of a device with all filters on it. -ENOENT, -ENODEV. */

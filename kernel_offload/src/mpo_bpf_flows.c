@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mpo_address.h"
 #include "mpo_bpf_private.h"
 
 #define BATCH_MAX 1024u
@@ -30,10 +31,17 @@ static int map_error(int number)
 	return number == E2BIG ? -ENOSPC : -number;
 }
 
+static bool is_ip4(const struct mpo_endpoint *endpoint)
+{
+	return memcmp(endpoint->address, mpo_mapped_prefix, sizeof(mpo_mapped_prefix)) == 0;
+}
+
+/* The programs take the family of what leaves from the target, and the sender's last four bytes if that is IPv4. */
 static bool is_valid(const struct mpo_bpf *bpf, const struct mpo_flow *flow)
 {
 	return flow->slot < bpf->slots && flow->generation != 0 && (flow->flags & ~MPO_FLOW_FLAGS) == 0 &&
-	       flow->clock_rate_count <= MPO_FLOW_CLOCK_RATES_MAX && flow->sender.port != 0 && flow->target.port != 0;
+	       flow->clock_rate_count <= MPO_FLOW_CLOCK_RATES_MAX && flow->sender.port != 0 &&
+	       flow->target.port != 0 && is_ip4(&flow->sender) == is_ip4(&flow->target);
 }
 
 static void set_failed(struct mpo_bpf *bpf, struct mpo_flow_change *change, const struct mpo_endpoint *key, int err)

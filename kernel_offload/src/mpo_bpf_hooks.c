@@ -196,9 +196,11 @@ static int attach_filter(const struct mpo_bpf *bpf, int program_fd, __u32 ifinde
 		return made;
 	filter_name(bpf, &filter);
 	err = bpf_tc_attach(&hook, &filter);
-	if (err)
-		return err;
-	return made == 0;
+	if (err == 0)
+		return made == 0;
+	if (made == 0)
+		mpo_bpf_remove_qdisc(ifindex);
+	return err;
 }
 
 static int detach_filter(const struct mpo_bpf *bpf, __u32 ifindex)

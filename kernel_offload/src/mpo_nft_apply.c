@@ -315,6 +315,9 @@ static void last_count_each(void *context, const struct mpo_nft_read *element)
 		chunk->last_cursor = at + 1;
 		sum.packets = last->before.packets + element->count.packets;
 		sum.bytes = last->before.bytes + element->count.bytes;
+		for (i = at + 1; i < chunk->last_count; i++)	/* changed once more in this transaction */
+			if (chunk->last[i].slot == last->slot && chunk->last[i].generation == last->generation)
+				chunk->last[i].before = sum;
 		flow = mpo_nft_flows_of_slot(&nft->flows, last->slot);
 		if (flow && flow->flow.generation == last->generation)
 			flow->before = sum;

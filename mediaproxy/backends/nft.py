@@ -4,7 +4,8 @@ What the table looks like: ``kernel_offload/src/mpo_nft_table.h``. Compared with
 no change of family, and drops nothing of strangers: these go up to the relay, which drops, counts and reports them.
 
 nftables counts per element. ``check`` brings the counts into the shared memory; what an element has counted when it is
-removed or replaced comes with the kernel's notification, so nothing is lost between two polls.
+removed or replaced comes with the kernel's notification, so what it counted between two polls is not lost, but for a
+packet that another processor is at in that very moment (``kernel_offload/src/mpo_nft_apply.c``).
 """
 
 from __future__ import annotations

@@ -342,6 +342,14 @@ def test_change_with_a_value_out_of_range_is_refused_and_leaves_nothing(bench: B
     assert bench.apply([FlowRecord(7, InstalledFlow(flow(), Slot(0, 1)))]) == [-22]
 
 
+@pytest.mark.parametrize("family_out", [4, 6])
+def test_sender_of_another_family_than_its_target_is_refused(bench: BpfBench, family_out: int) -> None:
+    """Else what leaves would have a source that is nobody's."""
+    mixed = replace(flow(4, family_out), sender=SENDER[10 - family_out])
+    assert bench.apply([FlowRecord(SET, InstalledFlow(mixed, Slot(1, GENERATION)), 1)]) == [-22]
+    assert run(bench, frame(rtp())).verdict == UP
+
+
 def numbered(number: int) -> InstalledFlow:
     local = Endpoint("192.0.2.1", 10000 + 2 * number)
     return InstalledFlow(replace(flow(), local=local), Slot(number % SLOTS, GENERATION))

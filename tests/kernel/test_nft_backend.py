@@ -64,6 +64,9 @@ ETH_P_IP: Final = 0x0800
 FIRST: Final = Slot(5, 7)
 RTCP: Final = bytes([0x80, 200]) + bytes(50)
 STUN: Final = bytes.fromhex("000100002112a442") + bytes(12)
+COUNTED_TOO_LATE: Final = 10
+"""Of 500 replacements at 20 000 packets a second; 1 is usual. What another processor is at when its element goes is
+counted when nobody looks any more: see ``mpo_nft_apply.c``."""
 GROWTH_ROUNDS: Final = int(os.environ.get("NFT_GROWTH_ROUNDS", "40"))
 """Each installs and removes 500 flows: a third of the 60 000 that the whole run (NFT_GROWTH_ROUNDS=120) makes."""
 
@@ -480,6 +483,18 @@ def test_counters_are_payload_and_survive_replacement_and_removal(stream: Stream
     assert (last.packets, last.bytes) == (13, 4 * sum(sizes) + 100)
 
 
+@pytest.mark.parametrize("then_removed", [False, True], ids=["replaced", "removed"])
+def test_what_was_counted_survives_two_changes_in_one_call(stream: Stream, then_removed: bool) -> None:
+    for number in range(3):
+        assert stream.passes(rtp(number))
+    flows = [replace(stream.flow, sender=Endpoint(stream.flow.sender.address, port)) for port in (30012, 30014)]
+    records = [FlowRecord(SET, InstalledFlow(flow, stream.slot), stream.way_out, 1500) for flow in flows]
+    if then_removed:
+        records[1] = FlowRecord(REMOVE, InstalledFlow(flows[0], stream.slot))
+    assert apply(stream.bed.backend, records) == [0, 0]
+    assert stream.bed.counters_as_they_are(stream.slot).packets == 3
+
+
 def test_another_slot_begins_at_nothing(stream: Stream) -> None:
     assert stream.passes(rtp(1))
     old, stream.slot = stream.slot, Slot(6, 8)
@@ -520,7 +535,8 @@ def test_500_replacements_under_load_lose_nothing(bed: Bed, family: int) -> None
     arrived += sum(map(drain, targets))
     assert (arrived, drain(stream.relay)) == (sent, 0)
     counters = bed.counters(stream.slot)
-    assert (counters.packets, counters.bytes) == (sent, 172 * sent)
+    assert sent - COUNTED_TOO_LATE <= counters.packets <= sent
+    assert counters.bytes == 172 * counters.packets
 
 
 def drain(udp: socket.socket) -> int:
