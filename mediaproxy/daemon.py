@@ -46,13 +46,14 @@ from mediaproxy.datapath.kernel_path import KernelPath
 from mediaproxy.datapath.offload import OffloadingRelay
 from mediaproxy.datapath.relay import KernelReport, Relay, SourceEvent
 from mediaproxy.engine import Engine, EngineSettings
-from mediaproxy.errors import MediaProxyError
+from mediaproxy.errors import MediaProxyError, OffloadError
 from mediaproxy.interfaces import Interface, Interfaces
 from mediaproxy.listeners.access import AccessList
 from mediaproxy.listeners.control import ControlDispatcher
 from mediaproxy.listeners.events import ControlEvent, ControlEventKind
 from mediaproxy.listeners.udp import UdpListener
 from mediaproxy.logs import (
+    FileDestination,
     Logger,
     LogLevel,
     LogSink,
@@ -314,6 +315,8 @@ class Core:
 
     def close(self) -> None:
         """End all calls; nothing may be handled afterwards."""
+        if self._offloading is not None:
+            self._offloading.take_back_all()
         self._engine.close_all(time.monotonic())
         self._settle(time.monotonic())
         if self._timer is not None:
@@ -454,10 +457,18 @@ class Daemon:
         """The relay of both paths, if there is a kernel path."""
         datapath = self._kernel.datapath
         rejected = tuple((one.backend, one.reason) for one in self._kernel.candidates if not one.works)
-        if datapath is None:
-            sockets.kernel_report = KernelReport(rejected=rejected, failure=self._kernel.reason)
-            return None
-        return OffloadingRelay(sockets, KernelPath(datapath, sockets, secrets.randbits(32)), datapath.name, rejected)
+        reason = self._kernel.reason
+        if datapath is not None:
+            try:
+                kernel_path = KernelPath(datapath, sockets, secrets.randbits(32))
+                return OffloadingRelay(sockets, kernel_path, datapath.name, rejected)
+            except OffloadError as error:
+                if self._settings.no_fallback:
+                    raise
+                reason = str(error)
+                self._logger.warning("no kernel path: media is relayed in user space", reason=reason)
+        sockets.kernel_report = KernelReport(rejected=rejected, failure=reason)
+        return None
 
     def _watch_kernel(self, loop: asyncio.AbstractEventLoop, core: Core) -> None:
         if self._kernel.datapath is not None:
@@ -623,8 +634,8 @@ def run_daemon(configuration: Configuration, environment: Mapping[str, str]) -> 
             # The user that we become may write neither of them where root may.
             if pidfile_path is not None:
                 pidfile = Pidfile(pidfile_path)
-            if settings.log_file is not None:
-                os.chown(settings.log_file.absolute(), identity.uid, identity.gid)
+            if isinstance(sink.destination, FileDestination):
+                sink.destination.give_to(identity.uid, identity.gid)
         with endings_held(), kernel_path as kernel, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(kernel))
     except MediaProxyError as error:

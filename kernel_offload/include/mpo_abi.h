@@ -173,7 +173,7 @@ struct mpo_transport_stats {
 #define MPO_FLOW_UP_FRAGMENT 4		/* first fragments; later ones have no port, so nobody knows their flow */
 #define MPO_FLOW_UP_MTU 5		/* too large for its way out */
 #define MPO_FLOW_UP_LOCAL 6		/* MPO_FLOW_LOCAL, but it did not arrive on lo */
-#define MPO_FLOW_UP_FAILED 7		/* a kernel helper refused before anything was changed */
+#define MPO_FLOW_UP_FAILED 7		/* a kernel helper refused before anything was changed, or XDP cannot */
 #define MPO_FLOW_UPS 8
 
 /*

@@ -17,6 +17,7 @@
 #define INSTANCE_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 #define HOOK_PREFIX "in_"
 #define INSTANCE_MAX 64
+#define DUMP_ATTEMPTS 4	/* while somebody else changes nftables */
 
 /* A socket that hears of all changes but our own: the originator's port stands in each message. */
 static int monitor_open(__u32 portid)
@@ -344,7 +345,7 @@ int mpo_nft_attach(struct mpo_nft *nft, struct mpo_nft_link *links, __u32 count)
 	struct hooks hooks = { .shape = &nft->shape };
 	__u32 ifindexes[HOOKS_MAX], i, k;
 	char chain[32];
-	int err;
+	int err, attempt;
 
 	for (i = 0; i < count; i++)
 		links[i].hooked = 0;
@@ -355,8 +356,15 @@ int mpo_nft_attach(struct mpo_nft *nft, struct mpo_nft_link *links, __u32 count)
 	err = mpo_nft_route_find_tagged(nft->route_fd, ifindexes, count, tagged);
 	if (err < 0)
 		return err;
-	err = mpo_nft_ask(&nft->talk, NFT_MSG_GETCHAIN, NLM_F_DUMP, NULL, NULL, hooks_answer, &hooks);
-	if (err < 0)
+	/*
+	 * Chains are dumped by their number, so that some are missed when others' go meanwhile. One that was missed is
+	 * hooked again, which changes nothing, or stays until the next time.
+	 */
+	for (attempt = 0, err = -EINTR; attempt < DUMP_ATTEMPTS && err == -EINTR; attempt++) {
+		hooks.count = 0;
+		err = mpo_nft_ask(&nft->talk, NFT_MSG_GETCHAIN, NLM_F_DUMP, NULL, NULL, hooks_answer, &hooks);
+	}
+	if (err < 0 && err != -EINTR)
 		return err;
 	for (k = 0; k < hooks.count; k++) {
 		for (i = 0; i < count; i++) {

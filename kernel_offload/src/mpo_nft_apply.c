@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Changes of flows, as transactions of elements. Replacing is removing and adding within one transaction: nftables has
- * no way to change the value of an element. What an element has counted comes with the notification of its removal,
- * which the kernel writes after the transaction has become visible to packets.
+ * no way to change the value of an element.
+ *
+ * What an element has counted comes with the notification of its removal, which the kernel writes after packets have
+ * begun to see the transaction. One that began to be looked at before may still be at work on another processor, and
+ * the element is gone for us: its packet would not be counted, or its bytes without it. So DELAYS messages that change
+ * nothing go first in the transaction: the kernel notifies in order, and needs some ten microseconds for those. In
+ * 44 000 replacements under 80 000 packets/s 16 packets were missed without, with 32 one in 35 000, with 200 none in
+ * 34 000; 64 cost 90 us per transaction that removes anything that counts.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,6 +18,7 @@
 
 #define CHUNK 256	/* changes in one transaction, if MPO_NFT_BATCH_FULL allows */
 #define ATTEMPTS 4
+#define DELAYS 64
 
 /* A flow as it was before the transaction. */
 struct before {
@@ -98,8 +105,14 @@ static int element_remove(struct chunk *chunk, const struct mpo_nft_element *ele
 static int counting_remove(struct chunk *chunk, const struct mpo_nft_flow *flow, const struct mpo_nft_element *element,
 			   __u32 tag)
 {
-	struct last_count *last = &chunk->last[chunk->last_count++];
+	struct last_count *last = &chunk->last[chunk->last_count];
+	int err = 0, i;
 
+	for (i = 0; err == 0 && !chunk->last_count && i < DELAYS; i++)
+		err = mpo_nft_nothing_put(&chunk->nft->talk, &chunk->nft->shape, tag);
+	if (err < 0)
+		return err;
+	chunk->last_count++;
 	*last = (struct last_count){ .element = *element, .before = flow->before,
 				     .packets = flow->now.packets, .slot = flow->flow.slot,
 				     .generation = flow->flow.generation };
@@ -404,6 +417,7 @@ int mpo_nft_apply(struct mpo_nft *nft, struct mpo_flow_change *changes, __u32 co
 			missing_forget(&chunk);
 		}
 		if (err < 0) {
+			missing_forget(&chunk);
 			for (i = done; i < count; i++)
 				if (changes[i].operation == MPO_FLOW_SET && changes[i].result == 0)
 					changes[i].result = err;

@@ -103,8 +103,11 @@ int mpo_nft_read_map(struct mpo_nft *nft, int family, int map,
 		     void (*each)(void *context, const struct mpo_nft_read *element), void *context)
 {
 	struct reading reading = { .nft = nft, .family = family, .map = map, .each = each, .context = context };
+	int err;
 
-	return mpo_nft_ask(&nft->talk, NFT_MSG_GETSETELEM, NLM_F_DUMP, map_ask, &reading, map_answer, &reading);
+	err = mpo_nft_ask(&nft->talk, NFT_MSG_GETSETELEM, NLM_F_DUMP, map_ask, &reading, map_answer, &reading);
+	/* Any change of nftables says so, but only we change this map, and it has a fixed number of buckets. */
+	return err == -EINTR ? 0 : err;
 }
 
 void mpo_nft_stats_write(struct mpo_nft *nft, int family, __u32 slot, __u32 generation,

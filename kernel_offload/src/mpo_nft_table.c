@@ -24,6 +24,8 @@
 #define COMMENT 0	/* NFTNL_UDATA_*_COMMENT of tables, and of elements */
 #define COMMENT_MAX 128
 
+#define UDP_CHECKSUM 6u	/* offset */
+
 #define TABLE_PERSIST 0x4u	/* NFT_TABLE_F_PERSIST, kernel 6.9 */
 
 #define LOADED MPO_NFT_REG(0)
@@ -207,8 +209,8 @@ static void chain_flush(struct mpo_nft_talk *talk, const struct mpo_nft_shape *s
 	mpo_nft_message_end(talk, message);
 }
 
-int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *name,
-		      const char *device)
+static int chain_message_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *name,
+			     const char *device, __u32 tag)
 {
 	const struct mpo_nft_lib *lib = talk->lib;
 	struct nftnl_chain *chain = lib->nftnl_chain_alloc();
@@ -225,12 +227,26 @@ int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *sha
 		lib->nftnl_chain_set_u32(chain, NFTNL_CHAIN_POLICY, NF_ACCEPT);
 		lib->nftnl_chain_set_str(chain, NFTNL_CHAIN_DEV, device);
 	}
-	message = mpo_nft_message(talk, NFT_MSG_NEWCHAIN, NLM_F_CREATE, 0);
+	message = mpo_nft_message(talk, NFT_MSG_NEWCHAIN, NLM_F_CREATE, tag);
 	lib->nftnl_chain_nlmsg_build_payload(message, chain);
 	mpo_nft_message_end(talk, message);
 	lib->nftnl_chain_free(chain);
-	chain_flush(talk, shape, name);
 	return 0;
+}
+
+int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *name,
+		      const char *device)
+{
+	int err = chain_message_put(talk, shape, name, device, 0);
+
+	if (err == 0)
+		chain_flush(talk, shape, name);
+	return err;
+}
+
+int mpo_nft_nothing_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, __u32 tag)
+{
+	return chain_message_put(talk, shape, "media4", NULL, tag);
 }
 
 void mpo_nft_chain_delete(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *chain)
@@ -274,13 +290,35 @@ static void test_ethertype(struct mpo_nft_rule *rule, int family)
 	mpo_nft_compare(rule, LOADED, NFT_CMP_EQ, &ethertype, sizeof(ethertype));
 }
 
+/*
+ * Which packets a rule is for. Writing a port corrects the UDP checksum, even one that is 0, which says that there is
+ * none (RFC 768; IPv6 must have one): what came of that would be a wrong one.
+ */
+enum kind {
+	SUMMED,
+	UNSUMMED,
+	EXPIRED,	/* the time to live is used up */
+};
+
+static void test_checksum(struct mpo_nft_rule *rule, int family, enum kind kind)
+{
+	const __u8 nothing[2] = { 0, 0 };
+
+	if (family == MPO_NFT_IP6 || kind == EXPIRED)
+		return;
+	mpo_nft_load(rule, NFT_PAYLOAD_TRANSPORT_HEADER, UDP_CHECKSUM, 2, LOADED);
+	mpo_nft_compare(rule, LOADED, kind == UNSUMMED ? NFT_CMP_EQ : NFT_CMP_NEQ, nothing, sizeof(nothing));
+}
+
 /* IPv4 or IPv6 with UDP, no options, no fragment; in the expressions of the nft language. */
-static void test_header_readable(struct mpo_nft_rule *rule, int family, bool expired)
+static void test_header_readable(struct mpo_nft_rule *rule, int family, enum kind kind)
 {
 	const __u8 fragment_mask[2] = { 0x3f, 0xff }, nothing[2] = { 0, 0 };
+	bool expired = kind == EXPIRED;
 
 	test_ethertype(rule, family);
 	test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, layouts[family].protocol, 0xff, NFT_CMP_EQ, IPPROTO_UDP);
+	test_checksum(rule, family, kind);
 	test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, layouts[family].ttl, 0xff, expired ? NFT_CMP_LTE : NFT_CMP_GT, 1);
 	if (family == MPO_NFT_IP4) {
 		test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, 0, 0x0f, NFT_CMP_EQ, 5);
@@ -291,7 +329,7 @@ static void test_header_readable(struct mpo_nft_rule *rule, int family, bool exp
 }
 
 /* The same with fewer expressions, all of them of the kind that the kernel evaluates without a call. */
-static void test_header_fast(struct mpo_nft_rule *rule, int family, bool expired)
+static void test_header_fast(struct mpo_nft_rule *rule, int family, enum kind kind)
 {
 	/* From byte 6 on: flags and fragment offset, time to live, protocol. */
 	const __u8 mask[4] = { 0x3f, 0xff, 0, 0xff }, nothing[4] = { 0 }, wanted[4] = { 0, 0, 0, IPPROTO_UDP };
@@ -304,26 +342,33 @@ static void test_header_fast(struct mpo_nft_rule *rule, int family, bool expired
 	} else {
 		test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, layouts[family].protocol, 0xff, NFT_CMP_EQ, IPPROTO_UDP);
 	}
-	test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, layouts[family].ttl, 0xfe, expired ? NFT_CMP_EQ : NFT_CMP_NEQ, 0);
+	test_checksum(rule, family, kind);
+	test_byte(rule, NFT_PAYLOAD_NETWORK_HEADER, layouts[family].ttl, 0xfe,
+		  kind == EXPIRED ? NFT_CMP_EQ : NFT_CMP_NEQ, 0);
 }
 
 /*
  * Go on only with RTP in a whole UDP datagram without options: version 2, second byte not 192 to 223 (RTCP, RFC 5761,
- * section 4), at least an RTP header long. @expired: with those whose time to live is used up, else with the others.
+ * section 4), at least an RTP header long, and of that kind.
  */
 static void test_rtp(struct mpo_nft_rule *rule, const struct mpo_nft_shape *shape, int family, __u32 longest,
-		     bool expired)
+		     enum kind kind)
 {
-	__be16 shortest = htons(8 + 12), limit;
+	__be16 shortest = htons(8 + 12), no_checksum = 0, limit;
 
 	if (shape->form == MPO_NFT_FAST)
-		test_header_fast(rule, family, expired);
+		test_header_fast(rule, family, kind);
 	else
-		test_header_readable(rule, family, expired);
+		test_header_readable(rule, family, kind);
 	test_byte(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 8, 0xc0, NFT_CMP_EQ, 0x80);
 	test_byte(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 9, 0xe0, NFT_CMP_NEQ, 0xc0);
 	mpo_nft_load(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 4, 2, LOADED);
 	mpo_nft_compare(rule, LOADED, NFT_CMP_GTE, &shortest, 2);
+	if (family == MPO_NFT_IP4) {
+		/* RFC 768: 0 says that there is none. What the kernel made of it by its changes would be a wrong one. */
+		mpo_nft_load(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 6, 2, LOADED);
+		mpo_nft_compare(rule, LOADED, NFT_CMP_NEQ, &no_checksum, sizeof(no_checksum));
+	}
 	if (longest) {
 		/* IPv4 has the whole length in its header, IPv6 that of what follows; comparisons are big-endian. */
 		limit = htons((__u16)(longest > 0xffff ? 0xffff : longest - (family == MPO_NFT_IP6 ? 40 : 0)));
@@ -353,9 +398,16 @@ static void load_key(struct mpo_nft_rule *rule, const struct mpo_nft_shape *shap
 	mpo_nft_load(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, MPO_NFT_REG(reg + step));
 }
 
-static void store_port(struct mpo_nft_rule *rule, __u32 offset, __u32 reg)
+/* udp sport set, or with @unsummed that and udp checksum set 0: no rule of the nft language leaves a checksum alone. */
+static void store_port(struct mpo_nft_rule *rule, __u32 offset, bool unsummed)
 {
-	mpo_nft_store(rule, NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2, reg, 6, false);
+	const __u8 nothing[2] = { 0, 0 };
+
+	mpo_nft_store(rule, NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2, LOADED, UDP_CHECKSUM, false);
+	if (!unsummed)
+		return;
+	mpo_nft_constant(rule, LOADED, nothing, sizeof(nothing));
+	mpo_nft_store(rule, NFT_PAYLOAD_TRANSPORT_HEADER, UDP_CHECKSUM, 2, LOADED, 0, false);
 }
 
 static void store_address(struct mpo_nft_rule *rule, int family, __u32 offset, __u32 reg)
@@ -364,8 +416,12 @@ static void store_address(struct mpo_nft_rule *rule, int family, __u32 offset, _
 		      true);
 }
 
-/* meta mark set KEY map @flows4 udp sport set meta mark map @sport4 ... meta mark & 0xfff00000 vmap @ways4 */
-static void rewrite_readable(struct mpo_nft_rule *rule, int family, int map)
+/*
+ * meta mark set KEY map @flows4 udp sport set meta mark map @sport4 ... meta mark & 0xfff00000 vmap @ways4
+ *
+ * Writing an address corrects a UDP checksum only if there is one.
+ */
+static void rewrite_readable(struct mpo_nft_rule *rule, int family, int map, bool unsummed)
 {
 	const __u32 way = ~MPO_NFT_SLOT_MASK, nothing = 0;
 
@@ -373,13 +429,13 @@ static void rewrite_readable(struct mpo_nft_rule *rule, int family, int map)
 	mpo_nft_store_meta(rule, NFT_META_MARK, LOADED);
 	mpo_nft_load_meta(rule, NFT_META_MARK, LOADED);
 	mpo_nft_lookup(rule, mpo_nft_map_name(family, MPO_NFT_SPORT), LOADED, LOADED);
-	store_port(rule, 0, LOADED);
+	store_port(rule, 0, unsummed);
 	mpo_nft_load_meta(rule, NFT_META_MARK, LOADED);
 	mpo_nft_lookup(rule, mpo_nft_map_name(family, MPO_NFT_DADDR), LOADED, LOADED);
 	store_address(rule, family, layouts[family].daddr, LOADED);
 	mpo_nft_load_meta(rule, NFT_META_MARK, LOADED);
 	mpo_nft_lookup(rule, mpo_nft_map_name(family, MPO_NFT_DPORT), LOADED, LOADED);
-	store_port(rule, 2, LOADED);
+	store_port(rule, 2, unsummed);
 	mpo_nft_load_meta(rule, NFT_META_MARK, LOADED);
 	mpo_nft_mask(rule, LOADED, 4, &way, &nothing);
 	mpo_nft_lookup(rule, mpo_nft_map_name(family, MPO_NFT_WAYS), LOADED, NFT_REG_VERDICT);
@@ -389,7 +445,7 @@ static void rewrite_readable(struct mpo_nft_rule *rule, int family, int map)
 	MPO_NFT_REG((__u32)((family) == MPO_NFT_IP4 ? offsetof(struct mpo_nft_fast4, field) : \
 						      offsetof(struct mpo_nft_fast6, field)) / 4)
 
-static void rewrite_fast(struct mpo_nft_rule *rule, int family, int map)
+static void rewrite_fast(struct mpo_nft_rule *rule, int family, int map, bool unsummed)
 {
 	const struct layout *layout = &layouts[family];
 
@@ -398,7 +454,8 @@ static void rewrite_fast(struct mpo_nft_rule *rule, int family, int map)
 		      layout->checksum, false);
 	mpo_nft_store(rule, NFT_PAYLOAD_NETWORK_HEADER, layout->saddr, 2 * address_length(family),
 		      FAST_REG(family, saddr), layout->checksum, true);
-	mpo_nft_store(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 4, FAST_REG(family, sport), 6, false);
+	mpo_nft_store(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 4, FAST_REG(family, sport), unsummed ? 0 : UDP_CHECKSUM,
+		      false);
 	if (map == MPO_NFT_LOCAL || map == MPO_NFT_LOCAL_OPEN)
 		mpo_nft_verdict(rule, NF_ACCEPT, NULL);
 	else
@@ -406,17 +463,17 @@ static void rewrite_fast(struct mpo_nft_rule *rule, int family, int map)
 }
 
 static int forward_rule(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *chain, int family,
-			int map, __u32 longest)
+			int map, __u32 longest, enum kind kind)
 {
 	struct mpo_nft_rule rule;
 
 	mpo_nft_rule_begin(&rule, talk, shape->name, chain);
-	test_rtp(&rule, shape, family, longest, false);
+	test_rtp(&rule, shape, family, longest, kind);
 	load_key(&rule, shape, family, map);
 	if (shape->form == MPO_NFT_FAST)
-		rewrite_fast(&rule, family, map);
+		rewrite_fast(&rule, family, map, kind == UNSUMMED);
 	else
-		rewrite_readable(&rule, family, map);
+		rewrite_readable(&rule, family, map, kind == UNSUMMED);
 	return mpo_nft_rule_end(&rule);
 }
 
@@ -430,7 +487,7 @@ static int expired_rule(struct mpo_nft_talk *talk, const struct mpo_nft_shape *s
 	struct mpo_nft_rule rule;
 
 	mpo_nft_rule_begin(&rule, talk, shape->name, chain);
-	test_rtp(&rule, shape, family, 0, true);
+	test_rtp(&rule, shape, family, 0, EXPIRED);
 	load_key(&rule, shape, family, map);
 	mpo_nft_lookup(&rule, mpo_nft_map_name(family, map), MPO_NFT_REG(0), MPO_NFT_REG(0));
 	if (shape->form == MPO_NFT_READABLE)
@@ -438,6 +495,17 @@ static int expired_rule(struct mpo_nft_talk *talk, const struct mpo_nft_shape *s
 	mpo_nft_count(&rule);
 	mpo_nft_verdict(&rule, NF_DROP, NULL);
 	return mpo_nft_rule_end(&rule);
+}
+
+static int forward_rules(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *chain, int family,
+			 bool loopback, enum kind kind)
+{
+	int err = 0, map;
+
+	for (map = MPO_NFT_FLOWS; err == 0 && map < MPO_NFT_ENTRIES; map++)
+		if (loopback == (map == MPO_NFT_LOCAL || map == MPO_NFT_LOCAL_OPEN))
+			err = forward_rule(talk, shape, chain, family, map, loopback ? 0 : shape->longest, kind);
+	return err;
 }
 
 int mpo_nft_rules_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape)
@@ -457,10 +525,11 @@ int mpo_nft_rules_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *sha
 
 	for (i = 0; i < sizeof(chains) / sizeof(chains[0]); i++) {
 		err = mpo_nft_chain_put(talk, shape, chains[i].chain, NULL);
-		for (map = MPO_NFT_FLOWS; err == 0 && map < MPO_NFT_ENTRIES; map++)
-			if (chains[i].loopback == (map == MPO_NFT_LOCAL || map == MPO_NFT_LOCAL_OPEN))
-				err = forward_rule(talk, shape, chains[i].chain, chains[i].family, map,
-						   chains[i].loopback ? 0 : shape->longest);
+		if (err == 0)
+			err = forward_rules(talk, shape, chains[i].chain, chains[i].family, chains[i].loopback, SUMMED);
+		if (err == 0 && chains[i].family == MPO_NFT_IP4)
+			err = forward_rules(talk, shape, chains[i].chain, chains[i].family, chains[i].loopback,
+					    UNSUMMED);
 		for (map = MPO_NFT_FLOWS; err == 0 && !chains[i].loopback && map <= MPO_NFT_OPEN; map++)
 			err = expired_rule(talk, shape, chains[i].chain, chains[i].family, map);
 		if (err < 0)

@@ -96,6 +96,8 @@ int mpo_nft_chain_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *sha
 void mpo_nft_chain_delete(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *chain);
 /* The chains media4, media6, loop4, loop6 with their rules, instead of those that they have. */
 int mpo_nft_rules_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape);
+/* A message that changes nothing, for the time it takes the kernel to carry it out and to notify of it. */
+int mpo_nft_nothing_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, __u32 tag);
 /* The rules of the base chain of a device. @tagged: it has VLAN devices on top. */
 int mpo_nft_hook_rules_put(struct mpo_nft_talk *talk, const struct mpo_nft_shape *shape, const char *chain,
 			   bool loopback, bool tagged);

@@ -100,11 +100,19 @@ void mpo_nft_put_text(struct nlmsghdr *message, __u16 type, const char *text)
 	mpo_nft_put(message, type, text, strlen(text) + 1);
 }
 
+/* Beyond the host's limit only by CAP_NET_ADMIN outside of any user namespace; else as far as the limit. */
+static void buffer_enlarge(int fd, int by_force, int as_allowed)
+{
+	int size = BUFFER_SIZE;
+
+	if (setsockopt(fd, SOL_SOCKET, by_force, &size, sizeof(size)) < 0)
+		(void)setsockopt(fd, SOL_SOCKET, as_allowed, &size, sizeof(size));
+}
+
 int mpo_nft_talk_open(struct mpo_nft_talk *talk, const struct mpo_nft_lib *lib)
 {
 	struct sockaddr_nl address = { .nl_family = AF_NETLINK };
 	socklen_t length = sizeof(address);
-	int size = BUFFER_SIZE;
 	int err;
 
 	memset(talk, 0, sizeof(*talk));
@@ -123,9 +131,8 @@ int mpo_nft_talk_open(struct mpo_nft_talk *talk, const struct mpo_nft_lib *lib)
 		goto err_close;
 	}
 	talk->portid = address.nl_pid;
-	/* Refused without CAP_NET_ADMIN; then nothing else will work either, and what follows says so. */
-	(void)setsockopt(talk->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
-	(void)setsockopt(talk->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+	buffer_enlarge(talk->fd, SO_SNDBUFFORCE, SO_SNDBUF);
+	buffer_enlarge(talk->fd, SO_RCVBUFFORCE, SO_RCVBUF);
 	return 0;
 err_close:
 	close(talk->fd);
@@ -164,9 +171,15 @@ void mpo_nft_message_end(struct mpo_nft_talk *talk, const struct nlmsghdr *messa
 	talk->used += NLMSG_ALIGN(message->nlmsg_len);
 }
 
+/* What the answers received so far come to. */
+struct outcome {
+	int error;		/* the first one */
+	bool done;
+	bool interrupted;	/* the table changed while it was dumped */
+};
+
 /* Receive one datagram and hand out what is in it. Returns what recv() said, or -errno. */
-static ssize_t answers_receive(struct mpo_nft_talk *talk, int flags, mpo_nft_answer answer, void *context, int *error,
-			       bool *done)
+static ssize_t answers_receive(struct mpo_nft_talk *talk, mpo_nft_answer answer, void *context, struct outcome *outcome)
 {
 	_Alignas(8) char buffer[ANSWER_SIZE];
 	const struct nlmsghdr *message;
@@ -175,25 +188,29 @@ static ssize_t answers_receive(struct mpo_nft_talk *talk, int flags, mpo_nft_ans
 	size_t rest;
 	__u32 tag;
 
+	/* ENOBUFS: not all answers fitted. The first ones did, so an error of a transaction is not missed. */
 	do {
-		length = recv(talk->fd, buffer, sizeof(buffer), flags);
-	} while (length < 0 && errno == EINTR);
+		length = recv(talk->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+	} while (length < 0 && (errno == EINTR || errno == ENOBUFS));
 	if (length < 0)
 		return -errno;
 	rest = (size_t)length;
 	for (message = (const struct nlmsghdr *)buffer; NLMSG_OK(message, rest); message = NLMSG_NEXT(message, rest)) {
 		tag = message->nlmsg_seq - talk->sequence;
+		/* Of an earlier question, given up. Notifications have the number of their cause, or (kernel 6.18) 0. */
+		if (tag >= TAGS && tag != MPO_NFT_NO_TAG && message->nlmsg_seq != 0)
+			continue;
+		if (message->nlmsg_flags & NLM_F_DUMP_INTR)
+			outcome->interrupted = true;
 		if (message->nlmsg_type == NLMSG_ERROR) {
 			said = NLMSG_DATA(message);
-			if (tag >= TAGS)
-				tag = MPO_NFT_NO_TAG;
-			if (said->error != 0 && *error == 0)
-				*error = said->error;
+			if (said->error != 0 && outcome->error == 0)
+				outcome->error = said->error;
 			if (said->error != 0 && answer)
 				answer(context, tag, said->error, NULL);
-			*done = true;
+			outcome->done = true;
 		} else if (message->nlmsg_type == NLMSG_DONE) {
-			*done = true;
+			outcome->done = true;
 		} else if (answer) {
 			answer(context, tag, 0, message);
 		}
@@ -203,8 +220,7 @@ static ssize_t answers_receive(struct mpo_nft_talk *talk, int flags, mpo_nft_ans
 
 int mpo_nft_commit(struct mpo_nft_talk *talk, mpo_nft_answer answer, void *context)
 {
-	bool done = false;
-	int error = 0;
+	struct outcome outcome = { 0 };
 	ssize_t err;
 
 	if (talk->overflow)
@@ -214,20 +230,19 @@ int mpo_nft_commit(struct mpo_nft_talk *talk, mpo_nft_answer answer, void *conte
 		return -errno;
 	/* The kernel has carried it out, or not, before send() returned; all that it says of it is in the socket. */
 	do {
-		err = answers_receive(talk, MSG_DONTWAIT, answer, context, &error, &done);
+		err = answers_receive(talk, answer, context, &outcome);
 	} while (err >= 0);
-	if (err != -EAGAIN && error == 0)
+	if (err != -EAGAIN && outcome.error == 0)
 		return (int)err;
-	return error;
+	return outcome.error;
 }
 
 int mpo_nft_ask(struct mpo_nft_talk *talk, __u16 type, __u16 flags,
 		void (*fill)(const void *about, struct nlmsghdr *request), const void *about, mpo_nft_answer answer,
 		void *context)
 {
-	bool done = false;
+	struct outcome outcome = { 0 };
 	struct nlmsghdr *request;
-	int error = 0;
 	ssize_t err;
 
 	talk->sequence += TAGS;
@@ -237,10 +252,12 @@ int mpo_nft_ask(struct mpo_nft_talk *talk, __u16 type, __u16 flags,
 	if (send(talk->fd, request, request->nlmsg_len, 0) < 0)
 		return -errno;
 	/* Netlink answers within the call; without an answer in the socket there will be none. */
-	while (!done) {
-		err = answers_receive(talk, MSG_DONTWAIT, answer, context, &error, &done);
+	while (!outcome.done) {
+		err = answers_receive(talk, answer, context, &outcome);
 		if (err < 0)
 			return (int)err;
 	}
-	return error;
+	if (outcome.error == 0 && outcome.interrupted)
+		return -EINTR;
+	return outcome.error;
 }

@@ -80,12 +80,15 @@ typedef void (*mpo_nft_answer)(void *context, __u32 tag, int error, const struct
 
 /*
  * Send the transaction. 0: all of it is done. -errno of the first error: nothing is; @answer (may be NULL) hears of
- * each. Errors that belong to no message have tag MPO_NFT_NO_TAG.
+ * each. Errors that belong to no message have tag MPO_NFT_NO_TAG, that of the message that begins the transaction.
  */
 #define MPO_NFT_NO_TAG 0xffffffffu
 int mpo_nft_commit(struct mpo_nft_talk *talk, mpo_nft_answer answer, void *context);
 
-/* Ask; @answer is called for each message that comes back. @fill (may be NULL) adds the request's attributes. */
+/*
+ * Ask; @answer is called for each message that comes back. @fill (may be NULL) adds the request's attributes. -EINTR:
+ * something changed during the dump, so that a part may be missing or have come twice.
+ */
 int mpo_nft_ask(struct mpo_nft_talk *talk, __u16 type, __u16 flags,
 		void (*fill)(const void *about, struct nlmsghdr *request), const void *about, mpo_nft_answer answer,
 		void *context);

@@ -10,6 +10,7 @@ import fcntl
 import mmap
 import os
 from array import array
+from collections.abc import Collection
 from types import TracebackType
 from typing import Final, Self
 
@@ -86,6 +87,13 @@ class FlowStatsMemory(_Mapping):
     def _end(self) -> None:
         self._words.release()
         super()._end()
+
+    def clear(self, kept: Collection[int]) -> None:
+        """Forget what all slots but these have counted; they are then of no generation."""
+        nothing = rtp.state_pointer(NO_RTP)
+        for index in range(self._used):
+            if index not in kept and self._words[index * _WORDS] & _GENERATION:
+                functions.mpo_flow_stats_seed(self._pointer, index, 0, nothing)
 
     def seed(self, slot: Slot, state: RtpState | None) -> None:
         """Clear a slot for a new flow, which goes on counting where ``state`` has come to.

@@ -134,7 +134,9 @@ class NftBackend:
         seen = functions.mpo_nft_check(nft)
         _demand(seen, "its table")
         if not seen:
-            _demand(functions.mpo_nft_poll(nft), "its counters")
+            result = functions.mpo_nft_poll(nft)
+            if result != -errno.ENOENT:  # somebody has removed the table this moment: the watch says so next
+                _demand(result, "its counters")
             return []
         what = "removed" if seen & helper.GONE else "changed"
         events = [DatapathEvent(DatapathEventKind.LOST, f"nft: somebody {what} the table {self._table}", True)]

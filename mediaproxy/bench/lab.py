@@ -18,7 +18,8 @@ import ctypes
 import os
 import socket
 import struct
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
@@ -115,12 +116,21 @@ class Lab:
             self._cable(side, agents, relay_end, agent_end)
             self.relay_napi += self._thread_napi(self.relay, relay_end, self.relay_cpu)
             self._thread_napi(agents, agent_end, self.load_cpu)
-            # Let the sink look for packets by itself, so that the relay need not wake it.
+        self._set_sink_poll(SINK_POLL_NS, SINK_IDLE_POLLS)
+
+    @contextmanager
+    def prompt_sink(self) -> Iterator[None]:
+        """Meanwhile each packet wakes the sink, so that delays are seen to the microsecond; the relay pays for it."""
+        self._set_sink_poll(0, 0)
+        try:
+            yield
+        finally:
+            self._set_sink_poll(SINK_POLL_NS, SINK_IDLE_POLLS)
+
+    def _set_sink_poll(self, every_ns: int, idle_polls: int) -> None:
+        for agents, device in zip(self.agents, self.agent_devices, strict=True):
             agents.set_device_files(
-                {
-                    f"{agent_end}/gro_flush_timeout": SINK_POLL_NS,
-                    f"{agent_end}/napi_defer_hard_irqs": SINK_IDLE_POLLS,
-                }
+                {f"{device.name}/gro_flush_timeout": every_ns, f"{device.name}/napi_defer_hard_irqs": idle_polls}
             )
 
     def _namespace(self) -> Namespace:

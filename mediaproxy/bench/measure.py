@@ -13,7 +13,8 @@ from mediaproxy.bench.kernel_candidate import OpenKernel
 from mediaproxy.bench.results import Sample
 
 _FLAT_OUT_PPS: Final = 2_000_000
-_FLAT_OUT_TRIES: Final = 2
+_FLAT_OUT_TRIES: Final = 3
+_LATENCY_TRIES: Final = 2
 _MOST_MOVED: Final = 0.9
 """A kernel backend that moved less than this of what came out did not do the work that it is measured for."""
 
@@ -50,7 +51,12 @@ def measure(candidate: Candidate, calls: int, scale: Scale) -> Sample:
     easy = min(scale.fixed_pps, scale.first_pps) // 2
     with Bed(candidate, calls, easy_pps=easy, warm_up=scale.warm_up, step_seconds=scale.seconds) as bed:
         fixed = bed.step(scale.fixed_pps)
-        singly = bed.step(scale.fixed_pps, burst=1)
+        steps_before = len(bed.steps)
+        with candidate.lab.prompt_sink():
+            tries = [bed.step(scale.fixed_pps, burst=1) for _ in range(_LATENCY_TRIES)]
+        # Of two tries the better counts, as everywhere here: what else runs on the machine only ever adds.
+        singly = min(tries, key=lambda step: (not step.loss_free, step.run.latency_us["p50"]))
+        del bed.steps[steps_before:]  # dearer than need be, so nothing to compare with others
         best, failed = bed.highest(is_sustained, first_pps=scale.first_pps, refinements=scale.refinements)
         busiest = _cheapest(bed, best, candidate.bears_overload and scale.refinements > 0)
         packets = sum(step.run.received for step in bed.steps)

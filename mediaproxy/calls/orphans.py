@@ -6,7 +6,10 @@ pools, and bound: else each of the agents' RTCP packets would be answered with "
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from mediaproxy.calls.events import CallEvent, EventKind
@@ -20,6 +23,11 @@ from mediaproxy.ports import PortPools
 
 LOOK: Final = 1.0
 """Seconds between looks at the orphans."""
+MAX_LISTED: Final = 100
+"""Orphans in one report, which has to fit into one datagram."""
+
+_Pair = tuple[str, int]
+"""Local address and even port."""
 
 
 class Orphans:
@@ -34,27 +42,40 @@ class Orphans:
         self._relay = relay
         self._timeout = timeout
         self._started = now
-        self._bound: dict[tuple[str, int], tuple[TransportHandle, ...]] = {}
-        pairs = self._pairs(holder.orphans)
-        pools.withhold(pairs)
-        for address, port in pairs:
-            self._bound[address, port] = self._bind(address, port)
-        self._next = now + LOOK if self._bound else None
+        self._looked = now
+        orphans = holder.orphans
+        self._left: dict[Endpoint, InstalledFlow] = {orphan.flow.local: orphan for orphan in orphans}
+        # When each may have been silent for long enough: with thousands of them a look at all would stop everything.
+        self._due = [(now + timeout, number, orphan) for number, orphan in enumerate(orphans)] if timeout > 0 else []
+        self._users: Counter[_Pair] = Counter()
+        for orphan in orphans:
+            self._users.update(_pairs(orphan))
+        pools.withhold(self._users.keys())
+        self._bound: dict[_Pair, tuple[TransportHandle, ...]] = {pair: self._bind(*pair) for pair in self._users}
 
     def next_deadline(self) -> float | None:
         """When ``expire`` wants to be called next."""
-        return self._next
+        return max(self._due[0][0], self._looked + LOOK) if self._due else None
 
     def expire(self, now: float) -> list[CallEvent]:
         """End the flows that have been silent for too long."""
-        if self._next is None or now < self._next:
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
             return []
-        self._next = now + LOOK
-        return self._end([orphan for orphan in self._holder.orphans if self._is_silent(orphan, now)], "silent", now)
+        self._looked = now
+        silent = []
+        while self._due and self._due[0][0] <= now:
+            _, number, orphan = heapq.heappop(self._due)
+            due = self._last_heard(orphan) + self._timeout
+            if due > now:
+                heapq.heappush(self._due, (due, number, orphan))
+            else:
+                silent.append(orphan)
+        return self._end(silent, "silent", now)
 
-    def report(self, now: float) -> list[NgReplyValue]:
-        """Each flow in words, with the seconds since its last packet."""
-        return [
+    def report(self, now: float) -> tuple[int, list[NgReplyValue]]:
+        """How many there are, and ``MAX_LISTED`` of them in words, with the seconds since the last packet of each."""
+        listed: list[NgReplyValue] = [
             {
                 "local": str(orphan.flow.local),
                 "source": str(orphan.flow.source),
@@ -62,15 +83,14 @@ class Orphans:
                 "target": str(orphan.flow.target),
                 "silent": round(now - self._last_heard(orphan)),
             }
-            for orphan in self._holder.orphans
+            for orphan in islice(self._left.values(), MAX_LISTED)
         ]
+        return len(self._left), listed
 
     def sweep(self, now: float) -> list[CallEvent]:
         """End them all."""
-        return self._end(list(self._holder.orphans), "swept", now)
-
-    def _is_silent(self, orphan: InstalledFlow, now: float) -> bool:
-        return self._timeout > 0 and now - self._last_heard(orphan) >= self._timeout
+        self._due = []
+        return self._end(list(self._left.values()), "swept", now)
 
     def _last_heard(self, orphan: InstalledFlow) -> float:
         return max(self._holder.orphan_last_seen(orphan) or 0.0, self._started)
@@ -79,12 +99,14 @@ class Orphans:
         if not ended:
             return []
         self._holder.remove_orphans(ended)
-        still_used = self._pairs(self._holder.orphans)
-        for pair in [pair for pair in self._bound if pair not in still_used]:
-            self._relay.close(self._bound.pop(pair))
-            self._pools.release(pair, now)
-        if not self._bound:
-            self._next = None
+        for orphan in ended:
+            del self._left[orphan.flow.local]
+            for pair in _pairs(orphan):
+                self._users[pair] -= 1
+                if not self._users[pair]:
+                    del self._users[pair]
+                    self._relay.close(self._bound.pop(pair))
+                    self._pools.release(pair, now)
         return [
             CallEvent(EventKind.ORPHAN_ENDED, "", {"local": str(orphan.flow.local), "why": why}) for orphan in ended
         ]
@@ -95,8 +117,7 @@ class Orphans:
         except RelayError:
             return ()  # somebody else's by now; the flow goes on all the same
 
-    @staticmethod
-    def _pairs(orphans: Sequence[InstalledFlow]) -> dict[tuple[str, int], None]:
-        """The pairs where flows arrive and those that they leave by, each once."""
-        ends: list[Endpoint] = [end for orphan in orphans for end in (orphan.flow.local, orphan.flow.sender)]
-        return {(end.address, end.port & ~1): None for end in ends}
+
+def _pairs(orphan: InstalledFlow) -> set[_Pair]:
+    """The pair where a flow arrives and the one that it leaves by."""
+    return {(end.address, end.port & ~1) for end in (orphan.flow.local, orphan.flow.sender)}

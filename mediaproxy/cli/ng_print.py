@@ -68,10 +68,13 @@ def print_orphans(reply: Reply) -> None:
     for flow in map(_mapping, _items(reply.get("orphans"))):
         ends = (_text(flow.get(end, "")) for end in ("local", "source", "sender", "target"))
         flows.add_row(*map(printable, ends), printable(f"{_text(flow.get('silent', '?'))} s"))
-    if flows.row_count:
-        _show(flows)
-    else:
+    if not flows.row_count:
         print("no flows without a call")
+        return
+    _show(flows)
+    total = reply.get("total")
+    if isinstance(total, int) and total > flows.row_count:
+        print(f"{flows.row_count} of {total}")
 
 
 def print_firewall(reply: Reply) -> None:

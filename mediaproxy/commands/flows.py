@@ -7,9 +7,9 @@ from mediaproxy.ng.message import NgReply, NgRequest
 
 
 def list_flows(context: Context, _request: NgRequest, now: float) -> NgReply:
-    """The orphan flows, and when each was last heard."""
-    reply: NgReply = {"orphans": [] if context.orphans is None else context.orphans.report(now), "result": "ok"}
-    return reply
+    """How many orphan flows there are, and of the first hundred when each was last heard."""
+    total, listed = (0, []) if context.orphans is None else context.orphans.report(now)
+    return {"total": total, "orphans": listed, "result": "ok"}
 
 
 def sweep_flows(context: Context, _request: NgRequest, now: float) -> NgReply:

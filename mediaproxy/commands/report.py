@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from enum import IntEnum
 
 from mediaproxy.calls.call import Call, ClosedStreams, Dialogue, Monologue
 from mediaproxy.calls.latching import Latch
 from mediaproxy.calls.media import Media, Stream, StreamKind, Transport
 from mediaproxy.commands.context import Context
 from mediaproxy.datapath import FlowReason, StreamCounters, TransportCounters, TransportHandle, Verdict
+from mediaproxy.datapath.kernel import FlowDrop, FlowUp
 from mediaproxy.net import Endpoint
 from mediaproxy.ng.message import NgReply, NgReplyValue
 from mediaproxy.sdp.plan import Direction
@@ -251,9 +253,19 @@ def _report_stream(context: Context, media: Media, stream: Stream, counters: _Co
     report["path"] = KERNEL if verdict is None else USERSPACE
     if verdict is not None:
         report["path reason"] = str(verdict)
+    ups = _nonzero(FlowUp, counted.kernel_ups)
+    if ups:
+        report["kernel sent up"] = ups
+    drops = _nonzero(FlowDrop, counted.kernel_drops)
+    if drops:
+        report["kernel dropped"] = drops
     report["stats"] = {"packets": counted.packets, "bytes": counted.bytes, "errors": counted.errors}
     report["stats_out"] = {"packets": counted.packets_out, "bytes": counted.bytes_out, "errors": 0}
     return report
+
+
+def _nonzero(names: type[IntEnum], counts: Iterable[int]) -> dict[str, NgReplyValue]:
+    return {name.name.lower().replace("_", " "): count for name, count in zip(names, counts, strict=False) if count}
 
 
 def _report_endpoint(endpoint: Endpoint) -> NgReplyValue:

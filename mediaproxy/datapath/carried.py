@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mediaproxy.datapath.flow import Flow, InstalledFlow, Slot, Verdict
-from mediaproxy.datapath.kernel import FlowCounters, FlowDrop, FlowTotals, RtpState
+from mediaproxy.datapath.kernel import FlowCounters, FlowDrop, FlowTotals, FlowUp, RtpState
 from mediaproxy.datapath.relay import TransportHandle
 
 
@@ -17,6 +17,7 @@ class Carried:
     bytes: int = 0
     last_seen: float | None = None
     drops: list[int] = field(default_factory=lambda: [0] * len(FlowDrop))
+    ups: list[int] = field(default_factory=lambda: [0] * len(FlowUp))
     rtp: list[RtpState] = field(default_factory=list)
 
     def add(self, counters: FlowCounters) -> None:
@@ -27,6 +28,8 @@ class Carried:
             self.last_seen = max(counters.last_seen, self.last_seen or 0.0)
         for reason, count in enumerate(counters.drops):
             self.drops[reason] += count
+        for up, count in enumerate(counters.ups):
+            self.ups[up] += count
         self.rtp.append(counters.rtp)
 
     def totals(self) -> FlowTotals:
@@ -49,7 +52,7 @@ class Track:
         installed: its flow.
         sink: where the flow's packets leave.
         carried: what its former flows have counted.
-        resting: slots of former flows that may still be counting, with the sink of each.
+        resting: slots of former flows that may still be counting.
         out: what other transports' former flows have sent by this one.
         retry_at: when a refused flow is tried again, monotonic seconds.
     """
@@ -62,7 +65,7 @@ class Track:
         self.installed: InstalledFlow | None = None
         self.sink: TransportHandle | None = None
         self.carried: Carried | None = None
-        self.resting: list[tuple[Slot, TransportHandle | None]] = []
+        self.resting: list[Slot] = []
         self.out: Out | None = None
         self.retry_at: float | None = None
 
@@ -72,7 +75,7 @@ class Track:
 
     def slots(self) -> list[Slot]:
         """All slots that may hold counts which ``carried`` has not."""
-        slots = [slot for slot, _ in self.resting]
+        slots = self.resting[:]
         if self.installed is not None:
             slots.append(self.installed.slot)
         return slots

@@ -122,6 +122,10 @@ class Datapath(Protocol):
         """All flows that are in the kernel now, also those of a daemon that died."""
         ...
 
+    def clear(self, kept: Sequence[InstalledFlow]) -> None:
+        """Forget what all slots have counted but those of these flows; to be called before any is seeded."""
+        ...
+
     def seed(self, slot: Slot, state: RtpState | None) -> None:
         """Clear the statistics of a slot for a new flow, which goes on counting where ``state`` has come to.
 

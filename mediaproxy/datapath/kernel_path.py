@@ -7,6 +7,7 @@ taken back (``watch``). Every packet is counted by exactly one path; sequence nu
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from mediaproxy.datapath.kernel import Datapath, DatapathEvent, DatapathEventKin
 from mediaproxy.datapath.plan import FlowPlan
 from mediaproxy.datapath.reconcile import reconcile
 from mediaproxy.datapath.relay import Relay, TransportConfig, TransportHandle
-from mediaproxy.datapath.slots import SlotPool
+from mediaproxy.datapath.slots import GENERATIONS, SlotPool
 from mediaproxy.datapath.watch import Finding, Watch
 from mediaproxy.errors import OffloadError
 from mediaproxy.net import Endpoint
@@ -35,6 +36,8 @@ _NOBODY: Final = TransportHandle(0)
 _FINDINGS: Final = {Finding.STUCK: FlowReason.MOVED_NOTHING, Finding.LOCAL: FlowReason.LOCAL_PEER}
 _LASTING: Final = frozenset({FlowReason.NEEDS_FAMILY_CHANGE, FlowReason.OPAQUE})
 """Refusals that only another configuration changes."""
+_WHILE_LOST: Final = frozenset({FlowReason.LOST, FlowReason.REFUSED, FlowReason.NOT_ATTACHED, FlowReason.MAP_FULL})
+"""What becomes of flows while the kernel path is away."""
 
 
 class SocketRelay(Relay, RtpStates, Protocol):
@@ -60,18 +63,21 @@ class KernelPath:
         self._sockets = sockets
         self.failure: str | None = None
         """Why the kernel path is given up, if it is."""
-        self.orphans: tuple[InstalledFlow, ...] = tuple(datapath.installed())
-        """Flows that a dead daemon has left, and that nobody else touches."""
-        self._slots = SlotPool(datapath.slots, [orphan.slot.index for orphan in self.orphans], generation)
+        self._orphans: dict[Endpoint, InstalledFlow] = {one.flow.local: one for one in datapath.installed()}
+        self._slots = SlotPool(datapath.slots, [orphan.slot.index for orphan in self._orphans.values()], generation)
         self._plan = FlowPlan(datapath.capabilities)
         self._tracks: dict[TransportHandle, Track] = {}
         self._closed: dict[TransportHandle, Track] = {}
         self._fed: dict[TransportHandle, list[Slot]] = {}
-        self._resting: deque[tuple[float, Slot, TransportHandle]] = deque()
-        self._leaving: list[tuple[Slot, TransportHandle]] = []  # their rest begins with the next settle
+        self._resting: deque[tuple[float, Slot, TransportHandle, TransportHandle | None]] = deque()
+        # Slot, whose it was, and where its packets went; their rest begins with the next settle.
+        self._leaving: list[tuple[Slot, TransportHandle, TransportHandle | None]] = []
         self._retries: deque[tuple[float, TransportHandle]] = deque()
         self._watch = Watch()
         self._changes: list[PathChange] = []
+        self._events: list[DatapathEvent] = []
+        datapath.clear(self.orphans)
+        self._uncounted = datapath.totals()  # the orphans', before there was this daemon
         self._overwritten = FlowTotals()
         self._last_of: dict[int, Slot] = {}
         self._now = 0.0
@@ -119,6 +125,13 @@ class KernelPath:
             self._plan.close(track.handle)
             self._closed[track.handle] = track
 
+    def take_back_all(self) -> None:
+        """Remove all flows at once; those of calls that go one by one would each be a request of its own."""
+        leaving = [track for track in self._tracks.values() if track.installed is not None]
+        self._remove(leaving)
+        for track in leaving:
+            self._judge(track, Verdict(FlowReason.CLOSED))
+
     def settle(self, now: float) -> None:
         """Bring the kernel up to date: to be called after every turn in which something was configured or closed, and
         when ``next_deadline`` has come."""
@@ -150,24 +163,16 @@ class KernelPath:
     @property
     def has_events(self) -> bool:
         """Whether ``take_datapath_events`` should be called now."""
-        return self.failure is None and self._datapath.has_events
+        return bool(self._events) or (self.failure is None and self._datapath.has_events)
 
     def take_datapath_events(self) -> list[DatapathEvent]:
         """What happened to the kernel path as a whole; ``settle`` afterwards."""
-        if self.failure is not None:
-            return []
-        try:
-            events = self._datapath.take_events()
-        except OffloadError as error:
-            self._give_up(error)
-            return [DatapathEvent(DatapathEventKind.LOST, str(error), flows_gone=True)]
-        for event in events:
-            if event.kind is DatapathEventKind.LOST and event.flows_gone:
-                self._lose(Verdict(FlowReason.LOST))
-            elif event.kind is DatapathEventKind.RESTORED:
-                for handle, track in self._tracks.items():
-                    if track.verdict is not None and track.verdict.reason is FlowReason.LOST:
-                        self._plan.touch(handle)
+        if self.failure is None:
+            try:
+                self._on_events(self._datapath.take_events())
+            except OffloadError as error:
+                self._give_up(error)
+        events, self._events = self._events, []
         return events
 
     def take_changes(self) -> list[PathChange]:
@@ -175,6 +180,11 @@ class KernelPath:
         changes = self._changes[:]
         self._changes.clear()
         return changes
+
+    @property
+    def orphans(self) -> tuple[InstalledFlow, ...]:
+        """Flows that a dead daemon has left, and that nobody else touches."""
+        return tuple(self._orphans.values())
 
     def orphan_last_seen(self, orphan: InstalledFlow) -> float | None:
         """When it forwarded its last packet, monotonic seconds."""
@@ -187,11 +197,13 @@ class KernelPath:
                 self._datapath.apply([], orphans)
             except OffloadError as error:
                 self._give_up(error)
-        gone = set(orphans)
-        self.orphans = tuple(one for one in self.orphans if one not in gone)
+        if self.failure is not None:
+            for orphan in orphans:
+                self._revoke(orphan.slot)
         for orphan in orphans:
+            self._orphans.pop(orphan.flow.local, None)
             self._last_of[orphan.slot.index] = orphan.slot
-            self._leaving.append((orphan.slot, _NOBODY))
+            self._leaving.append((orphan.slot, _NOBODY, None))
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -222,6 +234,7 @@ class KernelPath:
                 track.carried.bytes,
                 track.carried.last_seen,
                 track.carried.drops[:],
+                track.carried.ups[:],
                 track.carried.rtp[:],
             )
         for slot in track.slots():
@@ -239,9 +252,13 @@ class KernelPath:
         return sums
 
     def totals(self) -> FlowTotals:
-        """All that the kernel has forwarded; never goes back."""
-        now, before = self._datapath.totals(), self._overwritten
-        return FlowTotals(now.packets + before.packets, now.bytes + before.bytes, now.errors + before.errors)
+        """All that the kernel has forwarded since the start; never goes back."""
+        now, more, less = self._datapath.totals(), self._overwritten, self._uncounted
+        return FlowTotals(
+            now.packets + more.packets - less.packets,
+            now.bytes + more.bytes - less.bytes,
+            now.errors + more.errors - less.errors,
+        )
 
     # -- the inside ---------------------------------------------------------------------------------------------------
 
@@ -373,10 +390,7 @@ class KernelPath:
             return None
         before = self._last_of.get(slot.index)
         if before is not None:
-            gone, sums = self._datapath.read(before), self._overwritten
-            self._overwritten = FlowTotals(
-                sums.packets + gone.packets, sums.bytes + gone.bytes, sums.errors + sum(gone.drops)
-            )
+            self._keep_total(before)
         self._last_of[slot.index] = slot
         states = [self._sockets.rtp_state(track.handle)]
         carried = self.carried(track.handle)
@@ -384,6 +398,13 @@ class KernelPath:
             states += carried.rtp
         self._datapath.seed(slot, self._sockets.merge_rtp(states))
         return slot
+
+    def _keep_total(self, slot: Slot) -> None:
+        """What a slot has counted is about to be overwritten."""
+        gone, sums = self._datapath.read(slot), self._overwritten
+        self._overwritten = FlowTotals(
+            sums.packets + gone.packets, sums.bytes + gone.bytes, sums.errors + sum(gone.drops)
+        )
 
     def _remove(self, tracks: Sequence[Track]) -> None:
         """Take the flows of these transports out of the kernel, if they have one."""
@@ -412,45 +433,45 @@ class KernelPath:
         if track.installed is None:
             return
         slot = track.installed.slot
-        track.resting.append((slot, track.sink))
+        self._leaving.append((slot, track.handle, track.sink))
+        track.resting.append(slot)
         track.installed = None
         track.sink = None
         self.installed -= 1
-        self._leaving.append((slot, track.handle))
 
     def _begin_rests(self, now: float) -> None:
-        self._resting.extend((now + SLOT_REST, slot, handle) for slot, handle in self._leaving)
+        self._resting.extend((now + SLOT_REST, *leaving) for leaving in self._leaving)
         self._leaving.clear()
 
     def _end_rests(self, now: float) -> None:
         while self._resting and self._resting[0][0] <= now:
-            _, slot, handle = self._resting.popleft()
-            self._slots.give_back(slot)
-            track = self._tracks.get(handle)
-            if track is None:
-                continue
-            counters = self._datapath.read(slot)
+            _, slot, handle, sink = self._resting.popleft()
+            self._end_rest(slot, handle, sink)
+
+    def _end_rest(self, slot: Slot, handle: TransportHandle, sink: TransportHandle | None) -> None:
+        self._slots.give_back(slot)
+        track = self._tracks.get(handle)
+        receiver = self._tracks.get(sink) if sink is not None else None
+        if track is None and receiver is None:
+            return
+        counters = self._datapath.read(slot)
+        if track is not None:
             carried = track.carried = track.carried or Carried()
             carried.add(counters)
             carried.rtp = [self._sockets.merge_rtp(carried.rtp)]
-            for index, (resting, sink) in enumerate(track.resting):
-                if resting == slot:
-                    del track.resting[index]
-                    self._count_out(sink, slot, counters.packets, counters.bytes)
-                    break
+            track.resting.remove(slot)
+        if receiver is not None:
+            self._count_out(receiver, slot, counters.packets, counters.bytes)
 
-    def _count_out(self, sink: TransportHandle | None, slot: Slot, packets: int, octets: int) -> None:
-        track = self._tracks.get(sink) if sink is not None else None
-        if track is None or sink is None:
-            return
+    def _count_out(self, track: Track, slot: Slot, packets: int, octets: int) -> None:
         out = track.out = track.out or Out()
         out.packets += packets
         out.bytes += octets
-        slots = self._fed.get(sink, [])
+        slots = self._fed.get(track.handle, [])
         if slot in slots:
             slots.remove(slot)
         if not slots:
-            self._fed.pop(sink, None)
+            self._fed.pop(track.handle, None)
 
     def _take_back(self, stuck: Sequence[tuple[TransportHandle, Finding]]) -> None:
         tracks = [self._tracks[handle] for handle, _ in stuck]
@@ -472,7 +493,38 @@ class KernelPath:
                 self._rest(track)
                 self._judge(track, verdict)
 
+    def _on_events(self, events: Sequence[DatapathEvent]) -> None:
+        self._events += events
+        for event in events:
+            if event.kind is DatapathEventKind.LOST and event.flows_gone:
+                self._lose(Verdict(FlowReason.LOST))
+            elif event.kind is DatapathEventKind.RESTORED:
+                self._touch_lost()
+
+    def _touch_lost(self) -> None:
+        for handle, track in self._tracks.items():
+            if track.verdict is not None and track.verdict.reason in _WHILE_LOST:
+                self._plan.touch(handle)
+
     def _give_up(self, error: OffloadError) -> None:
-        if self.failure is None:
-            self.failure = str(error)
-            self._lose(Verdict(FlowReason.NO_BACKEND, self.failure))
+        if self.failure is not None:
+            return
+        self.failure = str(error)
+        with contextlib.suppress(OffloadError):
+            self._events += self._datapath.take_events()  # what was said before the end
+        self._touch_lost()
+        self._lose(Verdict(FlowReason.NO_BACKEND, self.failure))
+        self._events.append(DatapathEvent(DatapathEventKind.LOST, self.failure, flows_gone=True))
+        leaving, self._leaving = self._leaving, []
+        for slot, handle, sink in leaving:
+            self._end_rest(slot, handle, sink)
+            self._revoke(slot)
+
+    def _revoke(self, slot: Slot) -> None:
+        """Should a flow still be there, with nobody left who can remove it, then let its packets reach the sockets.
+
+        What is made of eBPF forwards only while the slot is of the flow's generation. Else a call that has ended would
+        take the packets of the next one on its ports.
+        """
+        self._keep_total(slot)
+        self._datapath.seed(Slot(slot.index, slot.generation % GENERATIONS + 1), None)

@@ -50,6 +50,10 @@ class OffloadingRelay:
         """See ``KernelPath.settle``."""
         self._kernel.settle(now)
 
+    def take_back_all(self) -> None:
+        """See ``KernelPath.take_back_all``."""
+        self._kernel.take_back_all()
+
     def next_deadline(self) -> float | None:
         """See ``KernelPath.next_deadline``."""
         return self._kernel.next_deadline()
@@ -126,6 +130,8 @@ class OffloadingRelay:
             kernel_packets=carried.packets,
             kernel_bytes=carried.bytes,
             last_kernel=carried.last_seen,
+            kernel_ups=tuple(carried.ups),
+            kernel_drops=tuple(carried.drops),
         )
 
     def last_seen(self, handle: TransportHandle) -> float | None:

@@ -149,7 +149,9 @@ class StreamCounters:
     ``bytes`` count UDP payload. ``errors`` are received packets that were dropped or could not be sent on.
     Times are on the monotonic clock, in seconds; ``None`` before the first packet.
     ``kernel_packets`` and ``kernel_bytes`` are the part of ``packets`` and ``bytes`` that the kernel forwarded by
-    itself; ``last_kernel`` is when it last did, ``last_user`` when a packet last came by socket.
+    itself; ``last_kernel`` is when it last did, ``last_user`` when a packet last came by socket. ``kernel_ups`` is why
+    packets came by socket though there was a flow (by ``FlowUp``), ``kernel_drops`` why the kernel dropped some (by
+    ``FlowDrop``; part of ``errors``); both are empty where nothing ever was the kernel's.
     """
 
     packets: int
@@ -162,6 +164,8 @@ class StreamCounters:
     kernel_packets: int = 0
     kernel_bytes: int = 0
     last_kernel: float | None = None
+    kernel_ups: tuple[int, ...] = ()
+    kernel_drops: tuple[int, ...] = ()
 
     @property
     def last_seen(self) -> float | None:

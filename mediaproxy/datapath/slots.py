@@ -8,7 +8,8 @@ from typing import Final
 
 from mediaproxy.datapath.flow import Slot
 
-_GENERATIONS: Final = 0xFFFFFFFF
+GENERATIONS: Final = 0xFFFFFFFF
+"""The highest generation; after it comes 1."""
 
 
 class SlotPool:
@@ -22,7 +23,7 @@ class SlotPool:
         """
         taken = set(used)
         self._free: deque[int] = deque(index for index in range(slots) if index not in taken)
-        self._generation = generation & _GENERATIONS
+        self._generation = generation & GENERATIONS
 
     @property
     def free(self) -> int:
@@ -32,7 +33,7 @@ class SlotPool:
         """The slot that has been free longest, for a new flow; ``None`` if none is free."""
         if not self._free:
             return None
-        self._generation = self._generation % _GENERATIONS + 1
+        self._generation = self._generation % GENERATIONS + 1
         return Slot(self._free.popleft(), self._generation)
 
     def give_back(self, slot: Slot) -> None:

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from mediaproxy.backends.flow_records import CHANGE, pack_changes, unpack_changes
@@ -60,6 +60,7 @@ _ENDED: Final = (
 class FlowStats(Protocol):
     """The statistics of all flows in shared memory."""
 
+    def clear(self, kept: Collection[int]) -> None: ...
     def seed(self, slot: Slot, state: RtpState | None) -> None: ...
     def read(self, slot: Slot) -> FlowCounters: ...
     def last_seen(self, slot: Slot) -> float | None: ...
@@ -285,6 +286,10 @@ class RemoteDatapath:
             OffloadError: see ``Datapath``.
         """
         self._channel.ask(Kind.LOOK)
+
+    def clear(self, kept: Sequence[InstalledFlow]) -> None:
+        """See ``Datapath.clear``."""
+        self._stats.clear({flow.slot.index for flow in kept})
 
     def seed(self, slot: Slot, state: RtpState | None) -> None:
         """See ``Datapath.seed``."""

@@ -2,8 +2,8 @@
 
 It is two: a *server* that talks to the daemon, with no more rights than its backend needs, and a *keeper* that talks
 to nobody, waits for the server's end, and cleans up. A daemon that is killed takes the server with it, and everything
-stays in the kernel. A server that dies by itself does not: the keeper takes out of the kernel what nobody could change
-any more, so that the daemon's sockets get all packets.
+stays in the kernel. Where the server ends alone, or cannot start, the keeper takes out of the kernel what nobody could
+change any more, so that the daemon's sockets get all packets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 from mediaproxy.backends.kernel_backend import BackendSettings, KernelBackend
 from mediaproxy.datapath.flow import Capabilities
-from mediaproxy.errors import OffloadError
+from mediaproxy.errors import MediaProxyError, OffloadError
 from mediaproxy.privileged.doorkeeper import Doors, close_doors, open_doors
 from mediaproxy.privileged.fence import Fence
 from mediaproxy.privileged.installer import Installer
@@ -40,6 +40,8 @@ _NEEDED: Final = {
     "nft": (Capability.NET_ADMIN,),
     "iptables": (Capability.NET_ADMIN, Capability.NET_RAW),
 }
+_DYING: Final = 1.0
+"""Seconds in which all files of a daemon that died are closed."""
 _LEFT: Final = 0
 _REMOVED: Final = 3
 _BROKEN: Final = 4
@@ -68,6 +70,11 @@ def keep(channel: socket.socket, life: int) -> int:
         status = _BROKEN
         try:
             status = _serve(channel, serial, settings, folder, pins, note, doors)
+        except ConnectionError:
+            status = _LEFT
+        except (MediaProxyError, OSError) as error:
+            with contextlib.suppress(OSError):
+                channel.send(pack_frame(Frame(Kind.FAILED, serial, str(error).encode("utf-8", "backslashreplace"))))
         except Exception:  # noqa: BLE001  # the boundary of the server: stderr is all that is left
             traceback.print_exc()
         finally:
@@ -75,7 +82,9 @@ def keep(channel: socket.socket, life: int) -> int:
     channel.close()
     _, ended = os.waitpid(server, 0)
     status = os.waitstatus_to_exitcode(ended)
-    if status == _LEFT or (status != _REMOVED and not _serves(life)):
+    # The kernel closes the files of a daemon that died one after the other: this one's end may come a moment later.
+    patience = _DYING if status == _LEFT else 0.0
+    if status not in {_REMOVED, _BROKEN} and not _serves(life, patience):
         return 0
     if status != _REMOVED:
         _clear(folder.remembered_backend(), _backend_settings(settings, pins))
@@ -87,9 +96,9 @@ def keep(channel: socket.socket, life: int) -> int:
     return 0
 
 
-def _serves(life: int) -> bool:
-    """Whether the daemon still holds its end of the pipe, into which nothing is ever written."""
-    return not select.select([life], [], [], 0)[0]
+def _serves(life: int, patience: float) -> bool:
+    """Whether the daemon holds its end of the pipe, into which nothing is ever written, for so many seconds more."""
+    return not select.select([life], [], [], patience)[0]
 
 
 def ignore_signals() -> None:

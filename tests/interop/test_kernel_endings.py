@@ -13,6 +13,7 @@ import pytest
 from mediaproxy.privileged.run_folder import is_bpf_mount
 from tests.interop.needs import needs_sip_lab
 from tests.support.clsact_daemon import clsact_command
+from tests.support.datagrams import datagrams_delivered
 from tests.support.kernel_lab import tcx_programs
 from tests.support.media_lab import MediaLab
 from tests.support.media_proxy import own_options, proxy_command
@@ -110,3 +111,23 @@ def test_killed_privileged_process_is_cleaned_up_after_and_audio_goes_on(form: s
             assert record.longest_gap() < 1.0
             assert record.lost() == 0 or form != "tc"
         wait_until(lambda: not is_alive(keeper) or not _children(keeper), 2.0, "the keeper done")
+
+
+def test_flows_that_nobody_can_remove_stop_to_matter_when_both_privileged_processes_are_killed() -> None:
+    with MediaLab(prefix="both") as lab:
+        lab.start_proxy("--port-max=30001", "--timeout=0")
+        call, *streams = lab.talk(_PPS)
+        for pid in _privileged(lab):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not call.in_kernel("A") and not call.in_kernel("B"), 2.0, "both ways by socket")
+        before = datagrams_delivered(lab.proxy)
+        wait_until(lambda: datagrams_delivered(lab.proxy) > before + _PPS, 3.0, "packets at the sockets")
+        for stream in streams:
+            assert stream.stop().longest_gap() < 1.0
+        call.delete()
+        sockets = lab.caller_socket(), lab.callee_socket()
+        new = lab.ng_call(*sockets)
+        assert new.at_caller == call.at_caller
+        caller, _ = lab.streams(*sockets, "-new")
+        caller.start(new.at_caller, _PPS)
+        wait_until(lambda: caller.arrived() > 500, 3.0, "the new call's audio")

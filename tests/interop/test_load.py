@@ -12,6 +12,7 @@ from collections import defaultdict
 import pytest
 
 from tests.interop.needs import needs_sip_lab
+from tests.support.media_lab import flows_in_bpf_map
 from tests.support.processes import open_descriptors, wait_until
 from tests.support.sip_lab import RTP_PORT, SipLab
 from tests.support.sipp import write_speech
@@ -74,6 +75,13 @@ def test_two_hundred_calls_at_once_with_media_leave_nothing_behind() -> None:
         wait_until(lambda: ng.calls() == [], 5.0, "list empty")
         wait_until(lambda: open_descriptors(pid) == descriptors, 5.0, "as many descriptors as before")
         assert list(lab.kamailio_errors()) == []
+        statistics = ng.request("statistics")["statistics"]
+        kernel, totals = statistics["kernelpath"], statistics["totalstatistics"]
+        assert kernel["flows"] == 0
+        assert kernel["refusals"] == {}
+        assert totals["relayedpackets"] == 2 * calls * _PACKETS_PER_CALL
+        assert totals["relayedpacketerrors"] == 0
+        assert not flows_in_bpf_map(lab)
 
         for capture in captures:
             capture.stop()

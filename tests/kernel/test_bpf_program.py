@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -18,6 +19,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Router_Alert
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
+from scapy.utils import checksum
 
 from mediaproxy.backends.flow_records import REMOVE, SET, FlowRecord
 from mediaproxy.backends.helper.bpf import Program, ProgramRun
@@ -576,6 +578,22 @@ def test_xdp_leaves_what_has_no_ready_neighbour_to_the_stack(
     loaded, _, index = routed
     slot = loaded.install(flow(target=Endpoint("203.0.113.77", 61234)), ifindex=index)
     packet = frame(rtp())
+    done = run_xdp(routed, packet)
+    assert (done.verdict, done.frame) == (XDP_PASS, bytes(packet))
+    assert loaded.stats.counted(slot) == {"up FAILED": 1}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_xdp_leaves_a_checksum_that_is_not_written_yet_to_the_stack(
+    routed: tuple[BpfBench, netlab.Namespace, int], family: int
+) -> None:
+    loaded, _, index = routed
+    slot = loaded.install(flow(family), ifindex=index)
+    packet = frame(rtp(), family)
+    pseudo_header = socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, SOURCE[family].address)
+    pseudo_header += socket.inet_pton(socket.AF_INET if family == 4 else socket.AF_INET6, LOCAL[family].address)
+    pseudo_header += struct.pack("!HH", socket.IPPROTO_UDP, 8 + len(rtp()))
+    packet[UDP].chksum = ~checksum(pseudo_header) & 0xFFFF  # what Linux leaves to the card
     done = run_xdp(routed, packet)
     assert (done.verdict, done.frame) == (XDP_PASS, bytes(packet))
     assert loaded.stats.counted(slot) == {"up FAILED": 1}

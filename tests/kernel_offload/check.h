@@ -37,6 +37,7 @@ void test_shared(void);
 void test_relay(void);
 void test_nft_flows(void);
 void test_nft_read(void);
+void test_nft_talk(void);
 void test_load(void);
 
 #endif

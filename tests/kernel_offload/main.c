@@ -12,7 +12,7 @@ int main(void)
 		{ "classify", test_classify }, { "rtp_stats", test_rtp_stats }, { "rtp_handover", test_rtp_handover },
 		{ "flow_stats", test_flow_stats }, { "events", test_events }, { "grace", test_grace },
 		{ "slots", test_slots },       { "shared", test_shared },       { "nft_flows", test_nft_flows },
-		{ "nft_read", test_nft_read }, { "relay", test_relay },		{ "load", test_load },
+		{ "nft_read", test_nft_read }, { "nft_talk", test_nft_talk },	{ "relay", test_relay },		{ "load", test_load },
 	};
 	unsigned int before, i;
 

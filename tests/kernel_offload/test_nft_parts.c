@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* The parts of the nft backend that need no kernel: its books of flows, and reading attributes that may be anything. */
+/*
+ * The parts of the nft backend that need no kernel: its books of flows, reading attributes that may be anything, and
+ * telling which answers belong to which question.
+ */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "mpo_nft_flows.h"
@@ -165,4 +171,114 @@ void test_nft_read(void)
 		free(copy);
 	}
 	free(nft);
+}
+
+/* ---- questions and answers, by a socket pair instead of the kernel ---- */
+
+static struct nlmsghdr *header_build(char *buffer, __u16 type, __u16 family, __u16 flags, __u32 sequence)
+{
+	struct nlmsghdr *message = (struct nlmsghdr *)buffer;
+
+	(void)family;
+	memset(buffer, 0, NLMSG_LENGTH(sizeof(struct nfgenmsg)));
+	message->nlmsg_len = NLMSG_LENGTH(sizeof(struct nfgenmsg));
+	message->nlmsg_type = (__u16)(NFNL_SUBSYS_NFTABLES << 8 | type);
+	message->nlmsg_flags = NLM_F_REQUEST | flags;
+	message->nlmsg_seq = sequence;
+	return message;
+}
+
+static struct nlmsghdr *batch_mark(char *buffer, __u32 sequence)
+{
+	return header_build(buffer, 0, 0, 0, sequence);
+}
+
+struct heard {
+	int errors, messages;
+	__u32 last_tag;
+};
+
+static void hear(void *context, __u32 tag, int error, const struct nlmsghdr *message)
+{
+	struct heard *heard = context;
+
+	heard->errors += error != 0;
+	heard->messages += message != NULL;
+	heard->last_tag = tag;
+}
+
+static void answer_put(int fd, __u16 type, __u16 flags, __u32 sequence, int error)
+{
+	struct {
+		struct nlmsghdr head;
+		struct nlmsgerr said;
+	} answer = { .head = { .nlmsg_len = sizeof(answer), .nlmsg_type = type, .nlmsg_flags = flags,
+			       .nlmsg_seq = sequence }, .said = { .error = error } };
+
+	CHECK_EQUAL(send(fd, &answer, sizeof(answer), 0), sizeof(answer));
+}
+
+void test_nft_talk(void)
+{
+	const __u16 element = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM;
+	struct mpo_nft_lib lib = { .nftnl_nlmsg_build_hdr = header_build, .nftnl_batch_begin = batch_mark,
+				   .nftnl_batch_end = batch_mark };
+	struct mpo_nft_talk talk = { .lib = &lib };
+	struct heard heard = { 0 };
+	int pair[2];
+
+	talk.batch = malloc(MPO_NFT_BATCH_SIZE);
+	CHECK(talk.batch != NULL);
+	CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair), 0);
+	if (!talk.batch)
+		return;
+	talk.fd = pair[0];
+
+	/* No answer: done. */
+	mpo_nft_begin(&talk);
+	CHECK_EQUAL(mpo_nft_commit(&talk, hear, &heard), 0);
+	CHECK_EQUAL(heard.errors, 0);
+
+	/* Errors of this transaction, each with its tag; that of the message that begins it has none. */
+	mpo_nft_begin(&talk);
+	answer_put(pair[1], NLMSG_ERROR, 0, talk.sequence + 3, -ENOENT);
+	answer_put(pair[1], NLMSG_ERROR, 0, talk.sequence + 4, -EEXIST);
+	CHECK_EQUAL(mpo_nft_commit(&talk, hear, &heard), -ENOENT);
+	CHECK_EQUAL(heard.errors, 2);
+	CHECK_EQUAL(heard.last_tag, 4);
+	mpo_nft_begin(&talk);
+	answer_put(pair[1], NLMSG_ERROR, 0, talk.sequence - 1, -EPERM);
+	CHECK_EQUAL(mpo_nft_commit(&talk, hear, &heard), -EPERM);
+	CHECK_EQUAL(heard.last_tag, MPO_NFT_NO_TAG);
+
+	/* What an earlier question left in the socket is no answer to this one. */
+	heard = (struct heard){ 0 };
+	mpo_nft_begin(&talk);
+	answer_put(pair[1], NLMSG_ERROR, 0, talk.sequence - 1000000, -ENOENT);
+	answer_put(pair[1], element, 0, talk.sequence - 2, 0);
+	CHECK_EQUAL(mpo_nft_commit(&talk, hear, &heard), 0);
+	CHECK_EQUAL(heard.errors + heard.messages, 0);
+
+	/* A notification that was asked for has no number. */
+	mpo_nft_begin(&talk);
+	answer_put(pair[1], element, 0, 0, 0);
+	CHECK_EQUAL(mpo_nft_commit(&talk, hear, &heard), 0);
+	CHECK_EQUAL(heard.messages, 1);
+	heard = (struct heard){ 0 };
+	answer_put(pair[1], NLMSG_DONE, 0, talk.sequence, 0);
+	answer_put(pair[1], element, NLM_F_MULTI, talk.sequence + 1000000, 0);
+	answer_put(pair[1], NLMSG_DONE, 0, talk.sequence + 1000000, 0);
+	CHECK_EQUAL(mpo_nft_ask(&talk, NFT_MSG_GETSETELEM, NLM_F_DUMP, NULL, NULL, hear, &heard), 0);
+	CHECK_EQUAL(heard.messages, 1);
+
+	/* Changed while it was read. */
+	answer_put(pair[1], element, NLM_F_MULTI, talk.sequence + 1000000, 0);
+	answer_put(pair[1], NLMSG_DONE, NLM_F_DUMP_INTR, talk.sequence + 1000000, 0);
+	CHECK_EQUAL(mpo_nft_ask(&talk, NFT_MSG_GETSETELEM, NLM_F_DUMP, NULL, NULL, hear, &heard), -EINTR);
+
+	/* Nothing in the socket: nothing will come. */
+	CHECK_EQUAL(mpo_nft_ask(&talk, NFT_MSG_GETSETELEM, 0, NULL, NULL, hear, &heard), -EAGAIN);
+	close(pair[0]);
+	close(pair[1]);
+	free(talk.batch);
 }

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from mediaproxy.backends.netlink import HostNetwork, LocalAddress
+from mediaproxy.backends.userspace import UserspaceRelay
 from mediaproxy.calls.events import CallEvent, EventKind
 from mediaproxy.config import load_configuration, resolve_addresses
 from mediaproxy.daemon import (
     ACCESS_ADVICE,
     Core,
+    Daemon,
     broadcast_addresses,
     descriptor_warning,
     engine_settings,
@@ -22,12 +24,14 @@ from mediaproxy.daemon import (
     relay_capacity,
     relay_workers,
 )
-from mediaproxy.errors import UnknownCallError
+from mediaproxy.datapath import KernelReport
+from mediaproxy.errors import OffloadError, UnknownCallError
 from mediaproxy.interfaces import Interface
 from mediaproxy.listeners.events import ControlEvent, ControlEventKind
 from mediaproxy.logs import LogLevel, LogSink, make_logger
 from mediaproxy.ng.message import NgReply, NgRequest
 from mediaproxy.ng.words import EndpointLearning
+from mediaproxy.privileged.settings import Candidate
 
 
 class Lines:
@@ -351,3 +355,36 @@ def test_shared_ports_are_a_warning_only_if_somebody_chose_them(
     assert f"[-] {level} ports are shared" in log.lines
     assert "[-] warning 1024 descriptors are enough for about 128 calls; raise LimitNOFILE (ulimit -n)" in log.lines
     assert " descriptors=1024 " in log.lines[-1]
+
+
+class DeadDatapath:
+    """A privileged process that ended right after its start."""
+
+    name = "tc"
+
+    def installed(self) -> list[Any]:
+        raise OffloadError("the privileged process has ended")
+
+
+class KernelRun:
+    datapath = DeadDatapath()
+    candidates = (Candidate("nft", False, "no nft"),)
+    reason = ""
+
+
+@pytest.mark.parametrize("no_fallback", [False, True])
+def test_kernel_path_that_died_at_the_start_is_none(no_fallback: bool) -> None:
+    log = Lines()
+    configuration = load_configuration(["--no-fallback"] if no_fallback else [], {})
+    sink = LogSink(log, LogLevel.INFO, timestamps=False)
+    daemon = Daemon(configuration, None, None, sink, make_logger(sink), None, KernelRun())  # type: ignore[arg-type]
+    with UserspaceRelay(1, 8) as sockets:
+        if no_fallback:
+            with pytest.raises(OffloadError):
+                daemon._offload(sockets)
+            return
+        assert daemon._offload(sockets) is None
+        assert sockets.kernel() == KernelReport(
+            rejected=(("nft", "no nft"),), failure="the privileged process has ended"
+        )
+    assert "no kernel path: media is relayed in user space" in log.lines[0]

@@ -304,3 +304,21 @@ def test_destination_is_chosen_by_the_settings(tmp_path: Path) -> None:
 def test_stderr_destination_writes_to_the_descriptor(capfd: pytest.CaptureFixture[str]) -> None:
     StderrDestination().write(LogLevel.INFO, "x\udc80")
     assert capfd.readouterr().err == "x\\udc80\n"
+
+
+@pytest.mark.parametrize("kind", ["plain", "symbolic link", "hard link"])
+def test_log_is_given_away_only_where_it_cannot_be_somebody_elses_file(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "m.log", tmp_path / "shadow"
+    other.touch()
+    if kind == "symbolic link":
+        path.symlink_to(other)
+    elif kind == "hard link":
+        path.hardlink_to(other)
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _fd, uid, gid: given.append((uid, gid)))
+    destination = FileDestination(path)
+    destination.give_to(7, 8)
+    destination.close()
+    assert given == ([(7, 8)] if kind == "plain" else [])

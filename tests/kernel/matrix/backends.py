@@ -16,15 +16,18 @@ class Backend:
         name: of the row.
         kernel_path, options: for the daemon's command line.
         clsact: the daemon is made to use clsact filters.
+        has_link: it hangs on BPF links, which no administrative command here shows.
         conntrack: it is connection tracking that carries.
         forwards: the proxy's host must be a router.
         keeps_hops_on_host: from the host to the host the TTL stays: such packets cannot go round.
         keeps_hops_from_host: so it does from the host to others, as with all that a host sends.
         family_change, any_source, opaque: what it can.
+        writes_checksums: packets whose checksum is left to the card are its, too.
+        from_host: why what a phone on the host sends elsewhere is not its, if that is so.
         drops_strangers: strangers never reach a socket, but for a few samples.
-        counts_rtp: it knows SSRCs, loss and jitter.
+        counts_drops: what it drops is counted, by reason.
+        counts_padding: with the bytes of a packet, those that Ethernet pads it with.
         reassembles: fragments are put together before it sees them.
-        takes_options: packets with IP options are its, too.
         shares_devices: two instances can watch one device.
     """
 
@@ -32,6 +35,7 @@ class Backend:
     kernel_path: str
     options: tuple[str, ...] = ()
     clsact: bool = False
+    has_link: bool = False
     conntrack: bool = False
     forwards: bool = False
     keeps_hops_on_host: bool = False
@@ -39,10 +43,12 @@ class Backend:
     family_change: bool = False
     any_source: bool = False
     opaque: bool = False
+    writes_checksums: bool = True
+    from_host: FlowReason | None = None
     drops_strangers: bool = False
-    counts_rtp: bool = False
+    counts_drops: bool = False
+    counts_padding: bool = False
     reassembles: bool = False
-    takes_options: bool = False
     shares_devices: bool = True
 
     def __str__(self) -> str:
@@ -61,8 +67,26 @@ class Backend:
 def _bpf(name: str, kernel_path: str, *, clsact: bool = False) -> Backend:
     xdp = kernel_path == "xdp"
     return Backend(
-        name, kernel_path, clsact=clsact, forwards=xdp, family_change=True, any_source=True, opaque=True,
-        drops_strangers=True, counts_rtp=True, shares_devices=not xdp,
+        name,
+        kernel_path,
+        clsact=clsact,
+        has_link=not (clsact or xdp),
+        forwards=xdp,
+        family_change=True,
+        any_source=True,
+        opaque=True,
+        writes_checksums=not xdp,
+        from_host=FlowReason.MOVED_NOTHING if xdp else None,
+        drops_strangers=True,
+        counts_drops=True,
+        shares_devices=not xdp,
+    )
+
+
+def _nft(name: str, *options: str) -> Backend:
+    return Backend(
+        name, "nft", options, any_source=True, keeps_hops_on_host=True, counts_padding=True,
+        from_host=FlowReason.MOVED_NOTHING,
     )  # fmt: skip
 
 
@@ -70,8 +94,8 @@ BACKENDS: Final = (
     _bpf("tc-tcx", "tc"),
     _bpf("tc-clsact", "tc", clsact=True),
     _bpf("xdp", "xdp"),
-    Backend("nft-readable", "nft", any_source=True, keeps_hops_on_host=True),
-    Backend("nft-fast", "nft", ("--nft-form=fast",), any_source=True, keeps_hops_on_host=True),
+    _nft("nft-readable"),
+    _nft("nft-fast", "--nft-form=fast"),
     Backend(
         "iptables",
         "iptables",
@@ -81,7 +105,6 @@ BACKENDS: Final = (
         keeps_hops_from_host=True,
         opaque=True,
         reassembles=True,
-        takes_options=True,
     ),
     Backend("userspace", "userspace"),
 )
@@ -101,4 +124,4 @@ def reason_of(
         return FlowReason.NEEDS_FAMILY_CHANGE
     if to_local and (changes_family or not from_local):
         return FlowReason.LOCAL_PEER
-    return None
+    return backend.from_host if from_local and not to_local else None

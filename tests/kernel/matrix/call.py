@@ -20,6 +20,7 @@ from tests.support.sipp import sdp_endpoint
 AUDIO: Final = ("audio", "RTP/AVP 0", "a=rtpmap:0 PCMU/8000")
 FAX: Final = ("image", "udptl t38", "a=T38FaxVersion:0")
 NOWHERE: Final = "0.0.0.0"  # RFC 2543: on hold
+_NOT_TOLD: Final = Endpoint(NOWHERE, 9)
 _COUNTING: Final = 2.5
 _LEARNING: Final = 5.0
 """Seconds until a flow is where it belongs: one that the kernel does not move is taken back within one."""
@@ -51,7 +52,7 @@ class Party:
     family: int
     phone: Phone
     said: Endpoint | None = None
-    relay: Endpoint = field(default_factory=lambda: Endpoint(NOWHERE, 9))
+    relay: Endpoint = _NOT_TOLD
     sent: int = 0
     sent_bytes: int = 0
     refused: int = 0
@@ -267,7 +268,7 @@ class Call:
         return arrivals
 
     def carried_by(self, count: int = 40) -> None:
-        """Both send ``count`` packets; who carried them is as expected by the host's count, and all counters agree."""
+        """Both send packets: by the host's own count they are carried as expected, and all counters agree."""
         reasons = {party.tag: self.expected_reason(party) for party in self.parties}
         before = datagrams_delivered(self.bed.relay)
         at_a, at_b = self.exchange(count)

@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from mediaproxy.net import Endpoint
 from tests.support.netlab import Namespace
@@ -31,6 +31,25 @@ class Arrival:
     source: Endpoint
     tos: int
     hops: int
+
+
+class Line(Protocol):
+    """What a phone sends and receives by."""
+
+    endpoint: Endpoint
+
+    def close(self) -> None: ...
+
+    def send(self, data: bytes, target: Endpoint) -> None:
+        """Send one datagram."""
+
+    def take(self) -> list[Arrival]:
+        """What has arrived and was not taken yet."""
+        ...
+
+    def expect(self, count: int, patience: float = PATIENCE) -> list[Arrival]:
+        """The next datagrams, fewer if time is up; more than were asked for if more are there."""
+        ...
 
 
 class Socket:
@@ -71,9 +90,9 @@ class Socket:
             arrivals.append(arrival)
         return arrivals
 
-    def expect(self, count: int) -> list[Arrival]:
+    def expect(self, count: int, patience: float = PATIENCE) -> list[Arrival]:
         """The next datagrams, fewer if time is up; more than were asked for if more are there."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         arrivals: list[Arrival] = []
         while len(arrivals) < count:
             arrival = self._receive(max(0.0, deadline - time.monotonic()))
@@ -107,7 +126,7 @@ class Phone:
         port = next(_ports)
         self.ssrc = next(_ssrcs)
         self._sequence = self.ssrc * 7919 & 0x7FFF
-        self.rtp = Socket(namespace, address, port)
+        self.rtp: Line = Socket(namespace, address, port)
         try:
             self.rtcp = Socket(namespace, address, port + 1)
         except OSError:

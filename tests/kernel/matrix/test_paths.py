@@ -1,4 +1,4 @@
-"""Every backend, between IPv4 and IPv6, over two interfaces, one, or none: who carries media, and is it unharmed."""
+"""Every backend, between IPv4 and IPv6, over two interfaces, one, or none: who carries the media, and how."""
 
 from __future__ import annotations
 

@@ -174,3 +174,16 @@ def test_nobody_who_has_the_memory_can_take_it_from_the_others(writer: FlowStats
     with pytest.raises(PermissionError) as refused:
         os.ftruncate(writer.fd, 0)
     assert refused.value.errno == errno.EPERM
+
+
+def test_what_a_dead_daemon_has_left_is_cleared_but_for_flows_that_go_on(writer: FlowStatsWriter) -> None:
+    with FlowStatsMemory(writer.fd, SLOTS) as dead:
+        for index in (1, 2, 3):
+            dead.seed(Slot(index, 9), None)
+            writer.set(index, 9, packets=10, octets=1720, last_seen_ns=START)
+    with FlowStatsMemory(writer.fd, SLOTS) as memory:
+        memory.clear({2})
+        assert memory.totals() == FlowTotals(10, 1720, 0)
+        assert memory.read(Slot(2, 9)).packets == 10
+        assert memory.read(Slot(1, 9)) == NOTHING
+        assert not writer.set(1, 9, packets=11, octets=1, last_seen_ns=START)

@@ -10,9 +10,11 @@ from mediaproxy.datapath.flow import Flow, InstalledFlow, Slot
 from mediaproxy.engine import EngineSettings
 from mediaproxy.interfaces import Interface
 from mediaproxy.net import Endpoint
+from mediaproxy.ng.bencode import encode
 from tests.support.sessions import Session, media_ports
 
 ADDRESS = "203.0.113.10"
+LONG = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:1001"
 NARROW = Interface("pub", ADDRESS, ADDRESS, 30000, 30007)
 """Four pairs: one call takes two of them."""
 PHONE = Endpoint("192.0.2.21", 9000)
@@ -84,6 +86,7 @@ def test_sweep_ends_them_at_once_and_list_says_what_they_are(session: Session, h
     holder.heard = {0: session.now - 5}
     listed = session.call("list flows", None)["orphans"]
     assert isinstance(listed, list)
+    assert session.call("list flows", None)["total"] == 2
     assert listed[0] == {
         "local": f"{ADDRESS}:30002",
         "source": "192.0.2.21:9000",
@@ -100,6 +103,41 @@ def test_sweep_ends_them_at_once_and_list_says_what_they_are(session: Session, h
 def test_orphan_port_that_somebody_has_bound_is_withheld_all_the_same(holder: Holder) -> None:
     session = Session(interfaces=(NARROW,), orphans=holder, busy={(ADDRESS, 30002)})
     assert ports_of_a_call(session) == {30000, 30006}
+
+
+def test_list_of_very_many_fits_into_a_datagram() -> None:
+    wide = Interface("pub", LONG, LONG, 10000, 60000)
+    phone = Endpoint(LONG[:-1] + "9", 65535)
+    orphans = [
+        InstalledFlow(Flow(Endpoint(LONG, port), phone, Endpoint(LONG, port + 2), phone), Slot(port, 1))
+        for port in range(10000, 14000, 2)
+    ]
+    session = Session(interfaces=(wide,), orphans=Holder(*orphans))
+    reply = session.call("list flows", None)
+    assert reply["total"] == 2000
+    assert 0 < len(encode(reply)) < 60_000
+
+
+def test_only_orphans_that_may_be_silent_are_looked_at(holder: Holder, session: Session) -> None:
+    holder.heard = {0: session.now + 59, 1: session.now + 30}
+    looks: list[int] = []
+    last_seen = holder.orphan_last_seen
+    holder.orphan_last_seen = lambda orphan: looks.append(orphan.slot.index) or last_seen(orphan)  # type: ignore[method-assign, func-returns-value]
+    session.pass_time(59)
+    assert looks == []
+    session.pass_time(2)
+    assert looks == [0, 1]
+    session.pass_time(30)
+    assert looks == [0, 1, 1]
+    assert [one.slot.index for one in holder.orphans] == [0]
+
+
+def test_orphans_never_end_by_themselves_without_a_time_out(holder: Holder) -> None:
+    session = Session(interfaces=(NARROW,), settings=EngineSettings(timeouts=Timeouts(media=0.0)), orphans=holder)
+    session.pass_time(100_000)
+    assert len(holder.orphans) == 2
+    assert session.call("sweep flows", None)["ended"] == 2
+    assert session.relay.open == []
 
 
 def test_without_a_kernel_path_there_are_none() -> None:

@@ -154,13 +154,16 @@ def test_stream_that_the_kernel_forwards_is_kernelized() -> None:
     handle = session.relay.handle_at(PUBLIC.address, port)
     session.relay.verdicts[handle] = None
     session.relay.transports[handle].rtp = StreamCounters(
-        12, 12 * 172, 0, 0, 0, session.now - 9, (), kernel_packets=10, kernel_bytes=1720, last_kernel=session.now - 2
-    )
+        12, 12 * 172, 0, 0, 0, session.now - 9, (), kernel_packets=10, kernel_bytes=1720, last_kernel=session.now - 2,
+        kernel_ups=(0, 2, 0, 0, 0, 7, 0, 0), kernel_drops=(3, 0, 0, 0),
+    )  # fmt: skip
     stream, rtcp = party(session, "a")["medias"][0]["streams"]
     assert "kernelized" in stream["flags"]
     assert (stream["path"], "path reason" in stream) == ("kernel", False)
     assert stream["last kernel packet"] == stream["last packet"] == int(session.now - 2 + WALL_OFFSET)
     assert stream["last user packet"] == int(session.now - 9 + WALL_OFFSET)
+    assert (stream["kernel sent up"], stream["kernel dropped"]) == ({"rtcp": 2, "mtu": 7}, {"wrong source": 3})
+    assert "kernel sent up" not in rtcp
     assert "kernelized" not in rtcp["flags"]
     assert (rtcp["path"], rtcp["path reason"]) == ("userspace", "RTCP")
 
@@ -178,3 +181,4 @@ def test_stream_that_the_kernel_does_not_forward_says_why() -> None:
         assert (stream["path"], stream["path reason"]) == ("userspace", text)
         assert ("no kernel support" in stream["flags"]) is hopeless
         assert "kernelized" not in stream["flags"]
+        assert "kernel dropped" not in stream

@@ -13,7 +13,7 @@ from mediaproxy.datapath.kernel_path import RETRY, SLOT_REST, KernelPath
 from mediaproxy.datapath.offload import OffloadingRelay
 from mediaproxy.datapath.relay import DropReason
 from mediaproxy.net import Endpoint
-from tests.support.fake_datapath import FakeDatapath
+from tests.support.fake_datapath import NOTHING, FakeDatapath
 from tests.support.fake_relay import FakeRelay
 
 ADDRESS_A, ADDRESS_B = "203.0.113.10", "198.51.100.10"
@@ -179,11 +179,26 @@ def test_closing_removes_flows_first_and_keeps_the_counts_for_that_turn(lab: Lab
     assert lab.relay.kernel().flows == 0
 
 
+def test_all_flows_are_taken_back_in_one_request(lab: Lab) -> None:
+    lab.datapath.forward(LOCAL_A, 10, lab.now)
+    lab.datapath.log.clear()
+    lab.relay.take_back_all()
+    assert lab.relay.path(lab.a) == Verdict(FlowReason.CLOSED)
+    lab.relay.close([lab.a, lab.a_rtcp])
+    lab.relay.close([lab.b, lab.b_rtcp])
+    assert lab.datapath.log == [([], [LOCAL_A, LOCAL_B])]
+    assert lab.relay.counters(lab.a).rtp.packets == 10
+    assert lab.relay.kernel().flows == 0
+
+
 def test_dropped_strangers_are_errors_of_the_stream(lab: Lab) -> None:
     lab.datapath.forward(LOCAL_A, 10, lab.now, strangers=3)
     counters = lab.relay.counters(lab.a)
     assert counters.rtp.errors == 3
     assert counters.drops[DropReason.WRONG_SOURCE] == 3
+    assert counters.rtp.kernel_drops == (3, 0, 0, 0)
+    lab.datapath.send_up(LOCAL_A, FlowUp.MTU, 5)
+    assert lab.relay.counters(lab.a).rtp.kernel_ups[FlowUp.MTU] == 5
 
 
 def test_refused_flow_is_tried_again_later() -> None:
@@ -282,6 +297,106 @@ def test_kernel_path_that_answers_no_more_is_given_up_and_calls_go_on(lab: Lab) 
     lab.pass_time(60)
     assert lab.relay.next_deadline() is None
     assert lab.relay.totals().packets == 10
+
+
+def test_flows_that_cannot_be_removed_any_more_forward_nothing_and_their_counts_stay(lab: Lab) -> None:
+    lab.datapath.forward(LOCAL_A, 10, lab.now)
+    lab.datapath.broken = True
+    lab.configure(policy=SourcePolicy.OPEN, expected=None)
+    left = [one.slot for one in lab.datapath.flows.values()]
+    assert len(left) == 2
+    assert all(lab.datapath.counted[slot.index][0] != slot.generation for slot in left)
+    for _ in range(2):
+        assert lab.relay.counters(lab.a).rtp.kernel_packets == 10
+        assert lab.relay.counters(lab.b).rtp.packets_out == 10
+        assert lab.relay.totals().kernel_packets == 10
+        lab.pass_time(2 * SLOT_REST)
+
+
+def test_orphans_that_cannot_be_removed_any_more_forward_nothing() -> None:
+    orphan = InstalledFlow(Flow(Endpoint(ADDRESS_A, 30050), PHONE_A, Endpoint(ADDRESS_B, 40050), PHONE_B), Slot(1, 99))
+    datapath = FakeDatapath(flows={orphan.flow.local: orphan}, counted={1: (99, NOTHING)})
+    lab = Lab(datapath)
+    datapath.broken = True
+    lab.configure()
+    assert lab.relay.orphans == (orphan,)
+    assert datapath.counted[1][0] == 99
+    lab.relay.remove_orphans([orphan])
+    assert lab.relay.orphans == ()
+    assert datapath.counted[1][0] != 99
+
+
+def test_given_up_kernel_path_is_an_event_whoever_noticed_it(lab: Lab) -> None:
+    lab.datapath.broken = True
+    lab.configure(policy=SourcePolicy.OPEN, expected=None)
+    assert lab.relay.has_events
+    (event,) = lab.relay.take_datapath_events()
+    assert (event.kind, event.text) == (DatapathEventKind.LOST, "the privileged process does not answer")
+    assert not lab.relay.has_events
+    assert lab.relay.take_datapath_events() == []
+
+
+def test_what_was_said_before_the_end_is_still_told(lab: Lab) -> None:
+    lab.datapath.events = [DatapathEvent(DatapathEventKind.NOTE, "a device is gone")]
+    lab.datapath.broken = True
+    lab.configure(policy=SourcePolicy.OPEN, expected=None)
+    told = [event.text for event in lab.relay.take_datapath_events()]
+    assert told == ["a device is gone", "the privileged process does not answer"]
+
+
+def test_flows_of_a_path_that_never_came_back_have_its_end_for_a_reason(lab: Lab) -> None:
+    lab.datapath.events = [DatapathEvent(DatapathEventKind.LOST, "flushed", flows_gone=True)]
+    lab.relay.take_datapath_events()
+    lab.datapath.broken = True
+    lab.relay.take_datapath_events()
+    lab.settle()
+    assert lab.relay.path(lab.a) == Verdict(FlowReason.NO_BACKEND, "the privileged process does not answer")
+
+
+@pytest.mark.parametrize("reason", [FlowReason.REFUSED, FlowReason.NOT_ATTACHED, FlowReason.MAP_FULL])
+def test_flows_refused_while_the_path_was_away_come_back_with_it(lab: Lab, reason: FlowReason) -> None:
+    lab.datapath.refuse = lambda one: reason if one.flow.local == LOCAL_A else None
+    moved = Endpoint("192.0.2.78", 18000)
+    lab.relay.configure([replace(lab.configs()[1], remote=moved, expected=moved)])
+    lab.settle()
+    assert lab.relay.path(lab.a) is not None
+    lab.datapath.refuse = lambda _: None
+    lab.datapath.events = [DatapathEvent(DatapathEventKind.RESTORED, "back")]
+    lab.relay.take_datapath_events()
+    lab.settle()
+    assert lab.relay.path(lab.a) is None
+
+
+def test_what_was_sent_by_a_transport_stays_counted_when_who_fed_it_is_closed() -> None:
+    lab = Lab(FakeDatapath(slots=2))
+    lab.configure()
+    lab.datapath.forward(LOCAL_A, 50, lab.now)
+    lab.relay.close([lab.a, lab.a_rtcp])
+    lab.pass_time(2 * SLOT_REST)
+    assert lab.relay.counters(lab.b).rtp.packets_out == 50
+    for _ in range(2):  # until each slot is somebody else's
+        lab.a, lab.a_rtcp = lab.relay.open_pair(ADDRESS_A, 30000, 0)
+        lab.configure()
+        lab.relay.close([lab.a, lab.a_rtcp])
+        lab.pass_time(2 * SLOT_REST)
+    assert lab.relay.counters(lab.b).rtp.packets_out == 50
+    assert lab.kernel._fed == {}
+
+
+def test_totals_begin_at_zero_after_a_restart_and_never_go_back() -> None:
+    orphan = InstalledFlow(Flow(Endpoint(ADDRESS_A, 30050), PHONE_A, Endpoint(ADDRESS_B, 40050), PHONE_B), Slot(2, 99))
+    datapath = FakeDatapath(slots=3)
+    datapath.flows[orphan.flow.local] = orphan
+    for index, generation in ((0, 97), (1, 98), (2, 99)):
+        datapath.seed_as(Slot(index, generation), packets=1000)
+    lab = Lab(datapath)
+    assert lab.relay.totals().kernel_packets == 0
+    lab.configure()
+    assert lab.relay.totals().kernel_packets == 0
+    datapath.forward(LOCAL_A, 5, lab.now)
+    datapath.forward(orphan.flow.local, 7, lab.now)
+    assert lab.relay.totals().kernel_packets == 12
+    assert lab.kernel.orphan_last_seen(orphan) == lab.now
 
 
 def test_orphans_are_left_alone_and_their_slots_are_nobody_elses() -> None:

@@ -58,6 +58,9 @@ class PipeNews:
 class NoStats:
     closed = False
 
+    def clear(self, kept: object) -> None:
+        self.kept = kept
+
     def seed(self, slot: object, state: object) -> None:
         pass
 
@@ -170,6 +173,8 @@ def test_statistics_are_read_without_the_process(bed: Bed) -> None:
     assert bed.datapath.last_seen(flow.slot) == 3.0
     assert bed.datapath.totals() == FlowTotals(4, 5, 6)
     bed.datapath.seed(flow.slot, None)
+    bed.datapath.clear([flow])
+    assert bed.stats.kept == {flow.slot.index}
     assert (bed.datapath.name, bed.datapath.slots) == ("fake", SLOTS)
     assert bed.datapath.capabilities.strict_source
 
