@@ -18,7 +18,17 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from mediaproxy.backends.flow_records import CHANGE
+from mediaproxy.backends.flow_records import (
+    CHANGE,
+    IFINDEX,
+    IFINDEX_OFFSET,
+    OPERATION,
+    OPERATION_OFFSET,
+    REMOVE,
+    RESULT,
+    RESULT_OFFSET,
+    SET,
+)
 from mediaproxy.backends.helper import bpf as helper
 from mediaproxy.backends.helper.bpf import BpfPointer, Hook, functions
 from mediaproxy.backends.kernel_backend import BackendSettings, KernelBackend, Link
@@ -179,14 +189,37 @@ class BpfBackend:
         return self._take_notes()
 
     def apply(self, records: bytearray) -> None:
-        """See ``KernelBackend``.
+        """See ``KernelBackend``. -EOPNOTSUPP: XDP can't send by the device of the way out.
 
         Raises:
             OffloadError: no memory for the work as such.
         """
+        hopeless = self._hopeless(records) if self._name == "xdp" else []
+        for at in hopeless:  # nothing may be left at its key
+            OPERATION.pack_into(records, at + OPERATION_OFFSET, REMOVE)
         result = helper.apply_changes(self._open_bpf(), records, len(records) // CHANGE.size)
         if result < 0:
             raise OffloadError(f"flows: {os.strerror(-result)}")
+        for at in hopeless:
+            OPERATION.pack_into(records, at + OPERATION_OFFSET, SET)
+            RESULT.pack_into(records, at + RESULT_OFFSET, -errno.EOPNOTSUPP)
+
+    def _hopeless(self, records: bytearray) -> list[int]:
+        """Where the records of flows are whose packets a native program would lose.
+
+        A driver hands a redirected frame to the device of the way out only if that one's driver can send such
+        (``ndo_xdp_xmit``); else it is dropped after it was counted. Which devices can is not told before kernel 6.3;
+        those that take a native program themselves do. A generic program can send by any.
+        """
+        native = {index for index, attached in self._attached.items() if attached.hook is Hook.XDP_NATIVE}
+        if not native:
+            return []
+        return [
+            at
+            for at in range(0, len(records), CHANGE.size)
+            if OPERATION.unpack_from(records, at + OPERATION_OFFSET)[0] == SET
+            and IFINDEX.unpack_from(records, at + IFINDEX_OFFSET)[0] not in native | {0}
+        ]
 
     def dump(self) -> bytearray:
         """See ``KernelBackend``.

@@ -29,6 +29,10 @@ CHANGE: Final = Struct("=16sHxx HH 16sHxx 16sHxx 16sHxx IIII HBB" + "IB3x" * MAX
 """``struct mpo_flow_change``: key address, port; operation, zero; source, sender, target (address, port each); slot,
 generation, ifindex, mtu; flags, tos, count of clock rates; clock rates (Hz, payload type); result."""
 
+OPERATION: Final = Struct("=H")
+OPERATION_OFFSET: Final = 20
+IFINDEX: Final = Struct("=I")
+IFINDEX_OFFSET: Final = 92
 RESULT: Final = Struct("=i")
 RESULT_OFFSET: Final = CHANGE.size - RESULT.size
 
