@@ -67,8 +67,8 @@ STUN: Final = bytes.fromhex("000100002112a442") + bytes(12)
 COUNTED_TOO_LATE: Final = 10
 """Of 500 replacements at 20 000 packets a second; 1 is usual. What another processor is at when its element goes is
 counted when nobody looks any more: see ``mpo_nft_apply.c``."""
-GROWTH_ROUNDS: Final = int(os.environ.get("NFT_GROWTH_ROUNDS", "40"))
-"""Each installs and removes 500 flows: a third of the 60 000 that the whole run (NFT_GROWTH_ROUNDS=120) makes."""
+GROWTH_ROUNDS: Final = round(120 * max(1 / 3, float(os.environ.get("SOAK_SCALE", "0"))))
+"""Each installs and removes 500 flows: 60 000 in all with SOAK_SCALE=1, else a third of them."""
 
 SENDER: Final = """
 import signal, socket, sys, time
