@@ -43,9 +43,8 @@ def open_doors(settings: PrivilegedSettings, folder: RunFolder) -> Doors:
 
 
 def close_doors(settings: PrivilegedSettings, folder: RunFolder) -> None:
-    """Take out of the firewall what we have put in, if anything."""
-    if folder.has_mark(_MARK):
-        _in_child(lambda: _withdraw(settings))
+    """Take out of the firewall what we have put in, if anything; what can't go now goes at the next start."""
+    if folder.has_mark(_MARK) and not _in_child(lambda: _withdraw(settings)).problem:
         folder.unmark(_MARK)
 
 

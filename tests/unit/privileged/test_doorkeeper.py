@@ -59,3 +59,13 @@ def test_only_what_was_opened_is_closed(folder: RunFolder, monkeypatch: pytest.M
     assert open_doors(SETTINGS, folder) == Doors()  # by a daemon that died
     assert (tmp_path / "withdrawn").exists()
     assert not folder.has_mark("firewall")
+
+
+def test_what_could_not_be_closed_is_not_forgotten(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Firewall) -> int:
+        raise FirewallError("busy")
+
+    monkeypatch.setattr(Firewall, "withdraw", fail)
+    folder.mark("firewall")
+    close_doors(MANAGED, folder)
+    assert folder.has_mark("firewall")
