@@ -113,6 +113,8 @@ _DATAPATH_LEVELS: Final[Mapping[DatapathEventKind, LogLevel]] = {
     DatapathEventKind.LOST: LogLevel.ERROR,
     DatapathEventKind.RESTORED: LogLevel.NOTICE,
     DatapathEventKind.NOTE: LogLevel.NOTICE,
+    DatapathEventKind.TAKEN_OUT: LogLevel.NOTICE,
+    DatapathEventKind.WAYS_BACK: LogLevel.NOTICE,
 }
 _CONTROL_LEVELS: Final[Mapping[ControlEventKind, LogLevel]] = {
     ControlEventKind.REQUEST_REFUSED: LogLevel.NOTICE,
