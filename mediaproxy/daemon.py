@@ -93,6 +93,8 @@ _MAX_FLOWS: Final = 500_000
 _RESTING_TRANSPORTS: Final = 32_768
 """Room in the relay for transports closed within the last second, whose slots are not used again yet."""
 _MAX_TRANSPORTS: Final = 1_000_000
+_TURN: Final = 0.05
+"""Seconds for which calls that are due may keep requests waiting; then these come first."""
 _WALL_CHECK: Final = 1.0
 """Seconds between looks at the wall clock, which somebody may have set."""
 
@@ -113,6 +115,8 @@ _DATAPATH_LEVELS: Final[Mapping[DatapathEventKind, LogLevel]] = {
     DatapathEventKind.LOST: LogLevel.ERROR,
     DatapathEventKind.RESTORED: LogLevel.NOTICE,
     DatapathEventKind.NOTE: LogLevel.NOTICE,
+    DatapathEventKind.TAKEN_OUT: LogLevel.NOTICE,
+    DatapathEventKind.WAYS_BACK: LogLevel.NOTICE,
 }
 _CONTROL_LEVELS: Final[Mapping[ControlEventKind, LogLevel]] = {
     ControlEventKind.REQUEST_REFUSED: LogLevel.NOTICE,
@@ -304,7 +308,7 @@ class Core:
         now = time.monotonic()
         try:
             try:
-                self._engine.expire(now)
+                self._engine.expire(now, lambda: time.monotonic() < now + _TURN)
             finally:
                 self._settle(now)
         except Exception:  # noqa: BLE001  # the boundary of a timer

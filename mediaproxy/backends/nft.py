@@ -47,6 +47,9 @@ class NftBackend:
         self._table = f"mediaproxy_{settings.instance}"
         self._links: tuple[Link, ...] = ()
         self._unattached: tuple[int, ...] = ()
+        # What became of the table, until it stands again; and whether check() has said so.
+        self._lost = ""
+        self._is_told = False
         self._stats = FlowStatsWriter(self._slots)
         try:
             self._mapped = mmap.mmap(self._stats.fd, self._slots * STATS_SIZE)
@@ -129,21 +132,36 @@ class NftBackend:
         """See ``KernelBackend``.
 
         Raises:
-            OffloadError: nftables no longer answers, or the table could not be made again.
+            OffloadError: nftables no longer answers, or the table could not be made again, which the next call tries
+                once more. That the flows are gone was said by the call that saw it.
         """
         nft = self._alive()
         seen = functions.mpo_nft_check(nft)
         _demand(seen, "its table")
-        if not seen:
+        if not seen and not self._lost:
             result = functions.mpo_nft_poll(nft)
             if result != -errno.ENOENT:  # somebody has removed the table this moment: the watch says so next
                 _demand(result, "its counters")
             return []
-        what = "removed" if seen & helper.GONE else "changed"
-        events = [DatapathEvent(DatapathEventKind.LOST, f"nft: somebody {what} the table {self._table}", True)]
-        _demand(functions.mpo_nft_rebuild(nft), "its table")
-        events += self.attach(self._links)
-        return [*events, DatapathEvent(DatapathEventKind.RESTORED, f"nft: the table {self._table} is there again")]
+        # What somebody did is seen once only, so it is kept until there is an end to it.
+        if seen:
+            self._lost = "removed" if seen & helper.GONE else "changed"
+        lost = DatapathEvent(DatapathEventKind.LOST, f"nft: somebody {self._lost} the table {self._table}", True)
+        try:
+            _demand(functions.mpo_nft_rebuild(nft), "its table")
+            events = self.attach(self._links)
+        except OffloadError:
+            if self._is_told:
+                raise
+            self._is_told = True
+            return [lost]
+        self._lost, self._is_told = "", False
+        # Said even if it was said before: what was set since went with what was left of the table.
+        return [
+            lost,
+            *events,
+            DatapathEvent(DatapathEventKind.RESTORED, f"nft: the table {self._table} is there again"),
+        ]
 
     def leave(self) -> None:
         """See ``KernelBackend``."""

@@ -80,6 +80,11 @@ class DatapathEventKind(Enum):
     """Hooks and tables are back; flows that were gone have to be set again."""
     NOTE = "kernel path"
     """Something else that an operator wants to know: a new interface, a hook that could not be attached."""
+    TAKEN_OUT = "flows were taken out of the kernel"
+    """Their way out has vanished; ``flows`` names them. Whoever has set them removes them: until then they may be put
+    back."""
+    WAYS_BACK = "ways out are back"
+    """Flows that had no way out may have one again; they have to be set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class DatapathEvent:
     kind: DatapathEventKind
     text: str
     flows_gone: bool = False
+    flows: tuple[Refusal, ...] = ()
 
 
 class Datapath(Protocol):

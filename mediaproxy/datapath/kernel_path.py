@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -36,6 +36,8 @@ _NOBODY: Final = TransportHandle(0)
 _FINDINGS: Final = {Finding.STUCK: FlowReason.MOVED_NOTHING, Finding.LOCAL: FlowReason.LOCAL_PEER}
 _WHILE_LOST: Final = frozenset({FlowReason.LOST, FlowReason.REFUSED, FlowReason.NOT_ATTACHED, FlowReason.MAP_FULL})
 """What becomes of flows while the kernel path is away."""
+_WITHOUT_WAY: Final = frozenset({FlowReason.NO_ROUTE, FlowReason.NOT_ATTACHED})
+"""What becomes of flows whose way out is away."""
 
 
 class SocketRelay(Relay, RtpStates, Protocol):
@@ -361,8 +363,7 @@ class KernelPath:
             self._rest(track)  # whatever stood at the key is gone
         if is_new:
             self._slots.give_back(refusal.flow.slot)
-        detail = errno.errorcode.get(refusal.errno, str(refusal.errno)) if refusal.errno else ""
-        self._refuse(track, Verdict(refusal.reason, detail))
+        self._refuse(track, _verdict(refusal))
 
     def _refuse(self, track: Track, verdict: Verdict) -> None:
         self.refusals[verdict.reason] += 1
@@ -492,15 +493,31 @@ class KernelPath:
 
     def _on_events(self, events: Sequence[DatapathEvent]) -> None:
         self._events += events
+        taken_out = {refusal.flow.slot: refusal for event in events for refusal in event.flows}
+        if taken_out:
+            self._on_taken_out(taken_out)
         for event in events:
             if event.kind is DatapathEventKind.LOST and event.flows_gone:
                 self._lose(Verdict(FlowReason.LOST))
             elif event.kind is DatapathEventKind.RESTORED:
-                self._touch_lost()
+                self._touch(_WHILE_LOST)
+            elif event.kind is DatapathEventKind.WAYS_BACK:
+                self._touch(_WITHOUT_WAY)
 
-    def _touch_lost(self) -> None:
+    def _on_taken_out(self, refusals: Mapping[Slot, Refusal]) -> None:
+        """Flows are not in the kernel any more; orphans among them are put back by who took them out."""
+        tracks = [
+            track for track in self._tracks.values() if track.installed is not None and track.installed.slot in refusals
+        ]
+        verdicts = [_verdict(refusals[track.installed.slot]) for track in tracks if track.installed is not None]
+        self._remove(tracks)  # one may have been replaced or put back meanwhile
+        if self.failure is None:
+            for track, verdict in zip(tracks, verdicts, strict=True):
+                self._refuse(track, verdict)
+
+    def _touch(self, reasons: Container[FlowReason]) -> None:
         for handle, track in self._tracks.items():
-            if track.verdict is not None and track.verdict.reason in _WHILE_LOST:
+            if track.verdict is not None and track.verdict.reason in reasons:
                 self._plan.touch(handle)
 
     def _give_up(self, error: OffloadError) -> None:
@@ -509,7 +526,7 @@ class KernelPath:
         self.failure = str(error)
         with contextlib.suppress(OffloadError):
             self._events += self._datapath.take_events()  # what was said before the end
-        self._touch_lost()
+        self._touch(_WHILE_LOST)
         self._lose(Verdict(FlowReason.NO_BACKEND, self.failure))
         self._events.append(DatapathEvent(DatapathEventKind.LOST, self.failure, flows_gone=True))
         leaving, self._leaving = self._leaving, []
@@ -525,3 +542,8 @@ class KernelPath:
         """
         self._keep_total(slot)
         self._datapath.seed(Slot(slot.index, slot.generation % GENERATIONS + 1), None)
+
+
+def _verdict(refusal: Refusal) -> Verdict:
+    detail = errno.errorcode.get(refusal.errno, str(refusal.errno)) if refusal.errno else ""
+    return Verdict(refusal.reason, detail)

@@ -15,6 +15,7 @@ from mediaproxy.backends.flow_records import CHANGE, pack_changes, unpack_change
 from mediaproxy.datapath.flow import Capabilities, FlowReason, InstalledFlow, Slot
 from mediaproxy.datapath.kernel import (
     DatapathEvent,
+    DatapathEventKind,
     FlowCounters,
     FlowTotals,
     Refusal,
@@ -149,6 +150,8 @@ class Channel:
     def _keep(self, frame: Frame) -> None:
         if frame.kind is Kind.EVENT:
             self._events.append(parse_event(frame))
+        elif frame.kind is Kind.TAKEN_OUT:
+            self._events.append(_taken_out(frame.body))
         elif frame.kind is Kind.TRACEBACK:
             self._on_bug(parse_text(frame))
         else:
@@ -271,11 +274,7 @@ class RemoteDatapath:
             frame, _ = self._channel.ask(Kind.APPLY, part, answer=Kind.RESULTS)
             self._learn_pace(time.monotonic() - began)
             results += parse_results(frame.body)
-        return [
-            Refusal(flow, _REASONS.get(-result, FlowReason.REFUSED), 0 if -result in _REASONS else -result)
-            for flow, result in zip(sets, results[len(removals) :], strict=True)
-            if result
-        ]
+        return [_refusal(flow, result) for flow, result in zip(sets, results[len(removals) :], strict=True) if result]
 
     def _learn_pace(self, seconds: float) -> None:
         """How many changes to ask for at once: slow backends (iptables) take 10 ms for each, others 10 us."""
@@ -348,3 +347,21 @@ class RemoteDatapath:
         if self.tap_fd >= 0:
             os.close(self.tap_fd)
             self.tap_fd = -1
+
+
+def _refusal(flow: InstalledFlow, result: int) -> Refusal:
+    return Refusal(flow, _REASONS.get(-result, FlowReason.REFUSED), 0 if -result in _REASONS else -result)
+
+
+def _taken_out(body: bytes) -> DatapathEvent:
+    """The event that a frame of kind ``TAKEN_OUT`` is.
+
+    Raises:
+        WireError: a record is no flow.
+    """
+    try:
+        flows = tuple(_refusal(record.installed, record.result) for record in unpack_changes(body))
+    except ValueError as error:
+        raise WireError(f"a flow was taken out that is none: {error}") from error
+    text = f"{len(flows)} have no way out any more: their media goes on by the sockets"
+    return DatapathEvent(DatapathEventKind.TAKEN_OUT, text, flows=flows)

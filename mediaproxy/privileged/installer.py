@@ -6,10 +6,11 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, EPERM, EXDEV
+from itertools import islice
 from struct import Struct
 from typing import Final
 
-from mediaproxy.backends.flow_records import CHANGE, LOCAL, REMOVE, SET, results
+from mediaproxy.backends.flow_records import CHANGE, LOCAL, REMOVE, RESULT, RESULT_OFFSET, SET, results
 from mediaproxy.backends.kernel_backend import KernelBackend
 from mediaproxy.privileged.fence import Fence
 from mediaproxy.privileged.links import HostLinks
@@ -30,11 +31,15 @@ _OPERATION: Final = Struct("=H")
 _OPERATION_OFFSET: Final = 20
 _SLOT: Final = slice(84, 92)
 _NO_PORT: Final = bytes(2)
+_NO_WAY: Final = frozenset({-ENODEV, -ENETUNREACH, -EHOSTUNREACH})
+"""Verdicts that last until the network changes."""
+_MAX_AWAITED: Final = 1024
+"""Flows without a way out that are looked at when the network has changed; the daemon tries all now and then."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    """``record`` as it was asked for; ``way`` is how it is installed, ``None`` while it cannot be."""
+    """``record`` as it was asked for; ``way`` is how it is installed, ``None`` if it was taken out (``taken_out``)."""
 
     record: bytes
     way: WayOut | None
@@ -55,6 +60,10 @@ class Installer:
         self._watched: frozenset[int] = frozenset()
         self._books: dict[bytes, _Entry] = {}
         self._stale: deque[bytes] = deque()
+        self._taken_out: dict[bytes, bytes] = {}
+        self._awaited: dict[bytes, bytes] = {}
+        self.has_ways_back = False
+        """A flow that was refused or taken out for want of a way has one again; whoever tells it sets it back."""
         self._refused: Counter[int] = Counter()
         for record in split(backend.dump()):
             ifindex, mtu, flags = _WAY.unpack_from(record, _WAY_OFFSET)
@@ -68,6 +77,8 @@ class Installer:
         """The kernel has lost all flows."""
         self._books.clear()
         self._stale.clear()
+        self._taken_out.clear()
+        self._awaited.clear()
 
     def take_refused(self) -> Counter[int]:
         """By errno, how many changes were refused since the last call that no daemon in order asks for."""
@@ -89,7 +100,7 @@ class Installer:
     def routes_changed(self) -> None:
         """Look at every way out again, in the steps that ``reroute`` takes."""
         self._routes.forget()
-        self._stale = deque(self._books)
+        self._stale = deque(dict.fromkeys([*self._books, *self._awaited]))
 
     @property
     def has_stale(self) -> bool:
@@ -97,26 +108,65 @@ class Installer:
         return bool(self._stale)
 
     def reroute(self, count: int) -> int:
-        """Look at up to ``count`` ways out again; how many flows were changed by that."""
+        """Look at up to ``count`` ways out again; how many flows were changed by that.
+
+        A flow that was taken out is put back when it has a way, as long as the daemon has not removed it: it may be one
+        of a daemon that died.
+        """
         chunk = bytearray()
-        changed: list[tuple[_Entry, WayOut | None]] = []
+        changed: list[tuple[_Entry, WayOut | None, int]] = []
         while self._stale and count:
             count -= 1
-            entry = self._books.get(self._stale.popleft())
-            if entry is None:
+            key = self._stale.popleft()
+            entry = self._books.get(key)
+            record = entry.record if entry is not None else self._awaited.get(key)
+            if record is None:
                 continue
-            verdict, way = self._find_way(entry.record)
+            verdict, way = self._find_way(record)
+            if verdict == 0 and key in self._awaited:
+                self._awaited.clear()  # those that still have none are refused again
+                self.has_ways_back = True
             new = way if verdict == 0 else None
-            if new == entry.way:
+            if entry is None or new == entry.way:
                 continue
             # Without a way out the packets go up: the sockets know what to do with an error.
-            chunk += _removal(entry.record) if new is None else _with_way(entry.record, new)
-            changed.append((entry, new))
+            chunk += _removal(record) if new is None else _with_way(record, new)
+            changed.append((entry, new, verdict))
         if changed:
             self._backend.apply(chunk)
-            for (entry, new), result in zip(changed, results(chunk), strict=True):
-                entry.way = new if result == 0 else None
+            for (entry, new, verdict), result in zip(changed, results(chunk), strict=True):
+                self._note_way(entry, new, verdict, result)
         return len(changed)
+
+    def _note_way(self, entry: _Entry, new: WayOut | None, verdict: int, result: int) -> None:
+        key = entry.record[:_KEY]
+        if new is None and result:
+            return  # it is still there
+        if new is not None and result == 0:
+            entry.way = new
+            self._taken_out.pop(key, None)
+            return
+        if entry.way is not None:
+            self._taken_out[key] = _with_result(entry.record, verdict or result)
+        entry.way = None
+        self._await(entry.record, verdict)
+
+    def _await(self, record: bytes, verdict: int) -> None:
+        """Look at the way out of a flow that has none when the network has changed."""
+        if verdict not in _NO_WAY:
+            return
+        self._awaited[record[:_KEY]] = record
+        if len(self._awaited) > _MAX_AWAITED:
+            del self._awaited[next(iter(self._awaited))]  # of a call that has ended, most likely
+
+    def taken_out(self, count: int) -> list[bytes]:
+        """Up to ``count`` flows that ``reroute`` took out, with -errno for a result, until ``taken_out_told``."""
+        return list(islice(self._taken_out.values(), count))
+
+    def taken_out_told(self, records: Iterable[bytes]) -> None:
+        """The daemon was told of these."""
+        for record in records:
+            self._taken_out.pop(record[:_KEY], None)
 
     def apply(self, records: bytes) -> list[int]:
         """Carry out changes in their order.
@@ -143,6 +193,7 @@ class Installer:
             way = WayOut()
             if verdict == 0 and is_set:
                 verdict, way = self._find_way(record)
+                self._await(record, verdict)
             outcome.append(verdict)
             if verdict:
                 if known is not None and is_set:
@@ -167,12 +218,14 @@ class Installer:
     def _note(self, record: bytes, entry: _Entry | None, result: int) -> None:
         """Bring the books to what the backend has made of a record; ``entry`` is that of a set."""
         key = record[:_KEY]
+        if entry is None and (key not in self._books or self._books[key].record[_SLOT] != record[_SLOT]):
+            return  # a removal that means another flow than this one changes nothing
+        self._taken_out.pop(key, None)
         if entry is not None and result == 0:
             self._books[key] = entry
-        elif entry is not None:
+            self._awaited.pop(key, None)
+        else:
             self._books.pop(key, None)
-        elif key in self._books and self._books[key].record[_SLOT] == record[_SLOT]:
-            del self._books[key]  # a removal that means another flow than this one changes nothing
 
     def _find_way(self, record: bytes) -> tuple[int, WayOut]:
         """0 or -errno, and the way out."""
@@ -207,6 +260,10 @@ def _with_way(record: bytes, way: WayOut) -> bytes:
     flags = _WAY.unpack_from(record, _WAY_OFFSET)[2]
     _WAY.pack_into(changed, _WAY_OFFSET, way.ifindex, way.mtu, (flags & ~LOCAL) | (way.local * LOCAL))
     return bytes(changed)
+
+
+def _with_result(record: bytes, result: int) -> bytes:
+    return record[:RESULT_OFFSET] + RESULT.pack(result)
 
 
 def _removal(record: bytes) -> bytes:

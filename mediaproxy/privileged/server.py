@@ -185,9 +185,26 @@ class Server:
         self._installer.network_changed(host, self._backend.unattached)
 
     def _reroute(self) -> None:
-        self._installer.reroute(_REROUTE_STEP)
+        try:
+            self._installer.reroute(_REROUTE_STEP)
+        finally:
+            self._tell_ways()
+
+    def _tell_ways(self) -> None:
+        """Tell the daemon which flows were taken out, and when ways are back.
+
+        What cannot be sent now is kept for the next check: the daemon would go on taking these flows for installed.
+        """
+        while records := self._installer.taken_out(_REROUTE_STEP):
+            if not self._try_send(Frame(Kind.TAKEN_OUT, body=b"".join(records))):
+                return
+            self._installer.taken_out_told(records)
+        if self._installer.has_ways_back:
+            event = DatapathEvent(DatapathEventKind.WAYS_BACK, "flows that had none are tried again")
+            self._installer.has_ways_back = not self._try_send(event_frame(event))
 
     def _check(self) -> None:
+        self._tell_ways()
         for event in self._backend.check():
             if event.flows_gone:
                 self._installer.forget_all()

@@ -59,14 +59,21 @@ class Kind(IntEnum):
     """Text of a ``DatapathEvent``; ``detail`` is its kind, with ``FLOWS_GONE`` added."""
     TRACEBACK = 129
     """Text for the log: a bug was met."""
+    TAKEN_OUT = 130
+    """Up to ``MAX_RECORDS`` flows (``MPO_FLOW_SET``) that are not in the kernel any more, each with its -errno."""
 
 
 REQUESTS: Final = frozenset({Kind.SETTINGS, Kind.APPLY, Kind.DUMP, Kind.LOOK, Kind.REMOVE_ALL})
-_WITH_RECORDS: Final = frozenset({Kind.APPLY, Kind.RECORDS})
+_WITH_RECORDS: Final = frozenset({Kind.APPLY, Kind.RECORDS, Kind.TAKEN_OUT})
 _WITH_TEXT: Final = frozenset({Kind.SETTINGS, Kind.STARTED, Kind.FAILED, Kind.EVENT, Kind.TRACEBACK})
 
-EVENT_KINDS: Final = (DatapathEventKind.LOST, DatapathEventKind.RESTORED, DatapathEventKind.NOTE)
-"""By their numbers in ``detail``."""
+EVENT_KINDS: Final = (
+    DatapathEventKind.LOST,
+    DatapathEventKind.RESTORED,
+    DatapathEventKind.NOTE,
+    DatapathEventKind.WAYS_BACK,
+)
+"""By their numbers in ``detail``; ``TAKEN_OUT`` is a frame of its own kind."""
 FLOWS_GONE: Final = 256
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from mediaproxy.datapath.flow import Capabilities, FlowReason, InstalledFlow, Slot
 from mediaproxy.datapath.kernel import (
     DatapathEvent,
+    DatapathEventKind,
     FlowCounters,
     FlowDrop,
     FlowTotals,
@@ -101,6 +102,11 @@ class FakeDatapath:
             self._check()
         events, self.events = self.events, []
         return events
+
+    def take_out(self, local: Endpoint, reason: FlowReason) -> None:
+        """Let the way out of a flow vanish."""
+        flows = (Refusal(self.flows.pop(local), reason),)
+        self.events.append(DatapathEvent(DatapathEventKind.TAKEN_OUT, "no way out", flows=flows))
 
     def seed_as(self, slot: Slot, packets: int) -> None:
         """Let a slot have counted before anybody asks."""

@@ -74,8 +74,9 @@ class ScriptedEngine:
         self.steps.append(f"seen {report}")
         self._raise()
 
-    def expire(self, now: float) -> None:
+    def expire(self, now: float, has_time: Callable[[], bool]) -> None:
         self.steps.append("expire")
+        self.has_time = has_time
         self._raise()
 
     def close_all(self, now: float) -> None:
@@ -189,6 +190,13 @@ def test_timer_that_fired_is_set_anew(bench: Bench) -> None:
     bench.loop.timers[-1].callback()
     assert bench.steps[-2:] == ["expire", "wall"]
     assert bench.loop.timers[-1].delay == pytest.approx(0.5)
+
+
+def test_turn_of_a_timer_has_an_end(bench: Bench) -> None:
+    bench.core.on_timer()
+    assert bench.engine.has_time()
+    bench.now += 0.05
+    assert not bench.engine.has_time()
 
 
 def test_deadline_that_has_passed_means_at_once(bench: Bench) -> None:

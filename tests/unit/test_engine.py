@@ -101,6 +101,20 @@ def test_burst_of_deadlines_is_worked_off_in_turns() -> None:
     assert session.engine.next_deadline() is None
 
 
+def test_turn_without_time_ends_one_call_and_leaves_the_others_to_the_next() -> None:
+    session = Session(settings=EngineSettings(timeouts=Timeouts(offer=10.0)))
+    for number in range(3):
+        session.offer(call_id=f"c{number}")
+    session.now += 10.0
+    session.engine.expire(session.now, lambda: False)
+    assert session.engine.calls == 2
+    deadline = session.engine.next_deadline()
+    assert deadline is not None
+    assert deadline <= session.now
+    session.engine.expire(session.now)
+    assert session.engine.calls == 0
+
+
 def test_expire_before_the_deadline_does_nothing() -> None:
     session, local = established()
     session.engine.expire(session.now)

@@ -8,7 +8,7 @@ import pytest
 
 from mediaproxy.datapath import FlowReason, SourcePolicy, TransportConfig, TransportHandle, Verdict
 from mediaproxy.datapath.flow import Flow, InstalledFlow, Slot
-from mediaproxy.datapath.kernel import DatapathEvent, DatapathEventKind, FlowUp
+from mediaproxy.datapath.kernel import DatapathEvent, DatapathEventKind, FlowUp, Refusal
 from mediaproxy.datapath.kernel_path import RETRY, SLOT_REST, KernelPath
 from mediaproxy.datapath.offload import OffloadingRelay
 from mediaproxy.datapath.relay import DropReason
@@ -275,6 +275,66 @@ def test_lost_flows_come_back_when_the_path_is_restored(lab: Lab) -> None:
     assert lab.relay.path(lab.a) is None
     assert set(lab.datapath.flows) == {LOCAL_A, LOCAL_B}
     assert lab.relay.counters(lab.a).rtp.packets == 10
+
+
+def test_flow_whose_way_vanishes_is_the_sockets_until_it_is_back(lab: Lab) -> None:
+    lab.datapath.forward(LOCAL_A, 10, lab.now)
+    slot = lab.datapath.flows[LOCAL_A].slot
+    lab.relay.take_changes()
+    lab.datapath.take_out(LOCAL_A, FlowReason.NO_ROUTE)
+    lab.relay.take_datapath_events()
+    lab.settle()
+    assert lab.relay.path(lab.a) == Verdict(FlowReason.NO_ROUTE)
+    assert lab.relay.path(lab.b) is None
+    assert [change.handle for change in lab.relay.take_changes()] == [lab.a]
+    assert lab.relay.kernel().flows == 1
+    assert lab.sockets.resumed == [(lab.a, b"10"), (lab.a, b"10")]
+    assert lab.datapath.log[-1] == ([], [LOCAL_A]), "should it have been put back meanwhile"
+    lab.datapath.events = [DatapathEvent(DatapathEventKind.WAYS_BACK, "back")]
+    lab.relay.take_datapath_events()
+    lab.settle()
+    assert lab.relay.path(lab.a) is None
+    assert lab.datapath.flows[LOCAL_A].slot != slot
+    lab.datapath.forward(LOCAL_A, 5, lab.now)
+    assert lab.relay.counters(lab.a).rtp.packets == 15
+
+
+def test_flow_whose_way_vanishes_is_tried_again_though_nobody_says_that_it_is_back(lab: Lab) -> None:
+    lab.datapath.take_out(LOCAL_A, FlowReason.NO_ROUTE)
+    lab.relay.take_datapath_events()
+    lab.pass_time(RETRY + 1)
+    assert lab.relay.path(lab.a) is None
+
+
+def test_flow_that_was_replaced_in_its_slot_as_it_was_taken_out_is_nowhere_but_with_the_sockets(lab: Lab) -> None:
+    there = lab.datapath.flows[LOCAL_A]
+    lab.datapath.take_out(LOCAL_A, FlowReason.NO_ROUTE)
+    lab.datapath.flows[LOCAL_A] = there
+    lab.relay.take_datapath_events()
+    lab.settle()
+    assert LOCAL_A not in lab.datapath.flows
+    assert lab.relay.path(lab.a) == Verdict(FlowReason.NO_ROUTE)
+
+
+def test_flow_that_was_taken_out_after_it_was_removed_is_nobodys(lab: Lab) -> None:
+    there = lab.datapath.flows[LOCAL_A]
+    lab.configure(policy=SourcePolicy.OPEN, expected=None)
+    lab.configure()
+    gone = (Refusal(there, FlowReason.NO_ROUTE),)
+    lab.datapath.events = [DatapathEvent(DatapathEventKind.TAKEN_OUT, "late", flows=gone)]
+    lab.relay.take_datapath_events()
+    lab.settle()
+    assert lab.relay.path(lab.a) is None
+    assert LOCAL_A in lab.datapath.flows
+
+
+def test_kernel_path_that_ends_as_flows_are_taken_out_is_the_reason_of_all(lab: Lab) -> None:
+    lab.datapath.take_out(LOCAL_A, FlowReason.NO_ROUTE)
+    lab.datapath.broken = True
+    lab.relay.take_datapath_events()
+    lab.settle()
+    reason = Verdict(FlowReason.NO_BACKEND, "the privileged process does not answer")
+    assert (lab.relay.path(lab.a), lab.relay.path(lab.b)) == (reason, reason)
 
 
 def test_lost_hook_that_keeps_its_flows_takes_nothing_back(lab: Lab) -> None:

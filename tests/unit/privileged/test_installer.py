@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOSPC, EPERM, EXDEV
+from errno import EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ENOSPC, EOPNOTSUPP, EPERM, EXDEV
 
 import pytest
 
@@ -197,6 +197,84 @@ def test_lost_route_hands_the_flow_to_the_sockets_until_it_is_back(bed: Bed) -> 
     bed.installer.routes_changed()
     assert bed.reroute_all() == 1
     assert bed.ports == [30000]
+
+
+def taken_out(bed: Bed) -> list[tuple[InstalledFlow, int]]:
+    records = bed.installer.taken_out(100)
+    return [(record.installed, record.result) for record in unpack_changes(b"".join(records))]
+
+
+def test_flow_that_was_taken_out_is_named_until_the_daemon_was_told(bed: Bed) -> None:
+    bed.set(a_flow(), a_flow(30002, target=Endpoint("198.51.100.9", 7)))
+    bed.network.ways["198.51.100.2"] = WayOut(errno=ENETUNREACH)
+    bed.installer.routes_changed()
+    bed.reroute_all()
+    assert taken_out(bed) == [(a_flow(), -ENETUNREACH)]
+    bed.installer.routes_changed()
+    bed.reroute_all()
+    assert len(bed.installer.taken_out(100)) == 1
+    bed.installer.taken_out_told(bed.installer.taken_out(100))
+    assert taken_out(bed) == []
+
+
+def test_flow_whose_new_way_the_backend_refuses_is_taken_out(bed: Bed) -> None:
+    bed.set(a_flow())
+    bed.network.ways["198.51.100.2"] = WayOut(ifindex=7, mtu=1500)
+    bed.backend.refusals[Endpoint(RELAY4, 30000)] = -EOPNOTSUPP
+    bed.installer.routes_changed()
+    bed.reroute_all()
+    assert taken_out(bed) == [(a_flow(), -EOPNOTSUPP)]
+
+
+def test_flow_that_cannot_be_taken_out_is_not_called_so(bed: Bed) -> None:
+    bed.set(a_flow())
+    bed.network.ways["198.51.100.2"] = WayOut(errno=ENETUNREACH)
+    bed.backend.refusals[Endpoint(RELAY4, 30000)] = -ENOSPC
+    bed.installer.routes_changed()
+    bed.reroute_all()
+    assert taken_out(bed) == []
+
+
+@pytest.mark.parametrize("change", ["put back", "removed", "set anew"])
+def test_nobody_is_told_of_a_flow_that_has_changed_since_it_was_taken_out(bed: Bed, change: str) -> None:
+    bed.set(a_flow())
+    bed.network.ways["198.51.100.2"] = WayOut(errno=ENETUNREACH)
+    bed.installer.routes_changed()
+    bed.reroute_all()
+    if change == "put back":
+        bed.network.ways.clear()
+        bed.installer.routes_changed()
+        bed.reroute_all()
+    elif change == "removed":
+        bed.remove(a_flow())
+    else:
+        bed.set(a_flow(target=Endpoint("198.51.100.9", 7)))
+    assert taken_out(bed) == []
+
+
+def test_way_of_a_flow_that_the_daemon_has_removed_is_seen_to_be_back(bed: Bed) -> None:
+    bed.set(a_flow())
+    bed.network.ways["198.51.100.2"] = WayOut(errno=ENETUNREACH)
+    bed.installer.routes_changed()
+    bed.reroute_all()
+    bed.remove(a_flow())
+    bed.installer.routes_changed()
+    bed.reroute_all()
+    assert not bed.installer.has_ways_back
+    bed.network.ways.clear()
+    bed.installer.routes_changed()
+    assert bed.reroute_all() == 0
+    assert bed.installer.has_ways_back
+    assert bed.ports == []
+
+
+def test_way_of_a_flow_that_was_refused_is_seen_to_be_back(bed: Bed) -> None:
+    bed.network.ways["198.51.100.2"] = WayOut(errno=EHOSTUNREACH)
+    assert bed.set(a_flow()) == [-EHOSTUNREACH]
+    bed.network.ways.clear()
+    bed.installer.routes_changed()
+    bed.reroute_all()
+    assert bed.installer.has_ways_back
 
 
 def test_flow_removed_while_ways_out_are_looked_at_stays_removed(bed: Bed) -> None:

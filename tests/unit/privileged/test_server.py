@@ -6,14 +6,14 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from errno import ENODEV, ENOSPC, EPERM, EXDEV
+from errno import ENETUNREACH, ENODEV, ENOSPC, EPERM, EXDEV
 from types import SimpleNamespace
 
 import pytest
 
 from mediaproxy.backends.flow_records import CHANGE, pack_address
 from mediaproxy.backends.kernel_backend import Link
-from mediaproxy.datapath.flow import Capabilities, FlowReason
+from mediaproxy.datapath.flow import Capabilities, FlowReason, InstalledFlow
 from mediaproxy.datapath.kernel import (
     DatapathEvent,
     DatapathEventKind,
@@ -89,11 +89,12 @@ class Bed:
         self.news = PipeNews()
         self.host = HostLinks((Link(2, "eth0", 1500),), ((pack_address(RELAY4), 2),))
         self.ifindex = 2
+        self.no_way = 0
         self.ending: Ending | None = None
         installer = Installer(
             self.backend,
             Fence(RELAYS, self.backend.capabilities, SLOTS),
-            Routes(lambda sender, target: WayOut(ifindex=self.ifindex)),
+            Routes(lambda sender, target: WayOut(self.no_way, self.ifindex)),
         )
         self.server = Server(theirs, self.backend, installer, self.news, lambda: self.host, lambda mtus: None)
         self.thread = threading.Thread(target=self._run)
@@ -251,6 +252,40 @@ def test_new_device_is_attached_and_moved_route_moves_flows(bed: Bed) -> None:
         return {record.ifindex for record in bed.backend.installed.values()} == {9}
 
     wait_until(way_out, TIMEOUT, "new way out")
+
+
+def test_flows_whose_way_vanishes_are_named_and_its_return_is_told(bed: Bed) -> None:
+    bed.datapath.apply([a_flow(), a_flow(30002)], [])
+    bed.no_way = ENETUNREACH
+    os.write(bed.news.write_end, b"R")
+    event = bed.wait_event("no way out")
+    assert event.kind is DatapathEventKind.TAKEN_OUT
+    assert event.flows == tuple(Refusal(flow, FlowReason.NO_ROUTE) for flow in (a_flow(), a_flow(30002)))
+    assert not bed.backend.installed
+    bed.datapath.apply([], [a_flow(), a_flow(30002)])
+    bed.no_way = 0
+    os.write(bed.news.write_end, b"R")
+    assert bed.wait_event("tried again").kind is DatapathEventKind.WAYS_BACK
+    assert bed.datapath.apply([a_flow(generation=2)], []) == []
+
+
+def test_flows_that_were_taken_out_are_told_when_the_daemon_reads_again(bed: Bed) -> None:
+    flows = [a_flow(30000 + 2 * number, slot=number) for number in range(SLOTS)]
+    bed.datapath.apply(flows, [])
+    bed.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+    bed.backend.events += [DatapathEvent(DatapathEventKind.NOTE, f"{number} {'x' * 500}") for number in range(100)]
+    wait_until(lambda: bed.server._unsent > 0, TIMEOUT, "full buffer")
+    bed.no_way = ENETUNREACH
+    os.write(bed.news.write_end, b"R")
+    wait_until(lambda: not bed.backend.installed, TIMEOUT, "no flow")
+    told: list[InstalledFlow] = []
+
+    def all_told() -> bool:
+        told.extend(refusal.flow for event in bed.datapath.take_events() for refusal in event.flows)
+        return len(told) >= len(flows)
+
+    wait_until(all_told, TIMEOUT, "all flows")
+    assert told == flows
 
 
 def test_look_is_done_when_asked(bed: Bed) -> None:

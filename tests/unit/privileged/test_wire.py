@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mediaproxy.backends.flow_records import CHANGE
 from mediaproxy.datapath.kernel import DatapathEvent, DatapathEventKind
 from mediaproxy.privileged.wire import (
+    EVENT_KINDS,
     HEAD,
     MAX_FRAME,
     MAX_RECORDS,
@@ -39,6 +40,7 @@ from mediaproxy.privileged.wire import (
         Frame(Kind.RESULTS, 3, pack_results([0, -1])),
         Frame(Kind.DONE, 3),
         Frame(Kind.TRACEBACK, 0, b"x"),
+        Frame(Kind.TAKEN_OUT, 0, bytes(2 * CHANGE.size)),
     ],
 )
 def test_frame_that_is_written_is_read_the_same(frame: Frame) -> None:
@@ -55,6 +57,7 @@ def test_frame_that_is_written_is_read_the_same(frame: Frame) -> None:
         (HEAD.pack(6, 0, 1), "kind 6"),
         (HEAD.pack(Kind.APPLY, 0, 1), "APPLY with 0 bytes"),
         (HEAD.pack(Kind.APPLY, 0, 1) + bytes(CHANGE.size + 1), f"APPLY with {CHANGE.size + 1} bytes"),
+        (HEAD.pack(Kind.TAKEN_OUT, 0, 0), "TAKEN_OUT with 0 bytes"),
         (HEAD.pack(Kind.DUMP, 0, 1) + b"x", "DUMP with 1 bytes"),
         (HEAD.pack(Kind.RESULTS, 0, 1) + b"xxx", "RESULTS with 3 bytes"),
         (HEAD.pack(Kind.SETTINGS, 0, 1) + bytes(MAX_TEXT + 1), "SETTINGS with"),
@@ -82,7 +85,7 @@ def test_results_are_signed() -> None:
     assert parse_results(pack_results([0, -28, 5])) == [0, -28, 5]
 
 
-@pytest.mark.parametrize("kind", DatapathEventKind)
+@pytest.mark.parametrize("kind", EVENT_KINDS)
 @pytest.mark.parametrize("gone", [False, True])
 def test_event_that_is_written_is_read_the_same(kind: DatapathEventKind, gone: bool) -> None:
     event = DatapathEvent(kind, "ä text", gone)
