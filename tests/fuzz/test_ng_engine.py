@@ -11,11 +11,14 @@ import pytest
 
 from mediaproxy.calls.addresses import AddressPolicy
 from mediaproxy.datapath import (
+    FlowReason,
+    KernelReport,
     RelayTotals,
     StreamCounters,
     TransportConfig,
     TransportCounters,
     TransportHandle,
+    Verdict,
 )
 from mediaproxy.engine import Engine, EngineSettings
 from mediaproxy.errors import PortBusyError
@@ -77,6 +80,12 @@ class PortKeeper:
     def last_seen(self, handle: TransportHandle) -> float | None:
         assert handle in self.open
         return None
+
+    def path(self, _handle: TransportHandle) -> Verdict | None:
+        return Verdict(FlowReason.NO_BACKEND)
+
+    def kernel(self) -> KernelReport:
+        return KernelReport()
 
     def totals(self) -> RelayTotals:
         return RelayTotals(0, 0, 0)
