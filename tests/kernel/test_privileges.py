@@ -18,6 +18,7 @@ import pytest
 from mediaproxy.backends.flow_records import SET, FlowRecord, pack_record
 from mediaproxy.backends.flow_stats import FlowStatsMemory
 from mediaproxy.datapath.flow import Flow, FlowReason, InstalledFlow, Slot
+from mediaproxy.datapath.kernel import DatapathEvent, DatapathEventKind
 from mediaproxy.errors import OffloadError
 from mediaproxy.net import Endpoint
 from mediaproxy.privileged.client import Channel, RemoteDatapath, start
@@ -455,7 +456,7 @@ def test_random_bytes_are_refused_and_it_goes_on(captive: Captive) -> None:
         if HEAD.unpack_from(data.ljust(HEAD.size, b"\0"))[0] == Kind.REMOVE_ALL and number % 2 == 0:
             continue
         captive.socket.send(data)
-        while HEAD.unpack_from(captive.socket.recv(MAX_FRAME))[0] in {Kind.EVENT, Kind.TRACEBACK}:
+        while HEAD.unpack_from(captive.socket.recv(MAX_FRAME))[0] in {Kind.EVENT, Kind.TRACEBACK, Kind.TAKEN_OUT}:
             pass
     left = {found.flow.local for found in datapath.installed()}
     assert one.flow.local in left
@@ -479,6 +480,30 @@ def test_moved_route_moves_the_flow(captive: Captive, lab: NetLab) -> None:
     wait_until(is_installed(False), TIMEOUT, "flow gone")
     proxy.ip("route", "add", "203.0.113.0/24", "via", OUTSIDE)
     wait_until(is_installed(True), TIMEOUT, "flow back")
+
+
+def test_daemon_hears_of_a_flow_whose_route_vanishes_and_of_its_return(captive: Captive, lab: NetLab) -> None:
+    proxy = lab["proxy"]
+    proxy.ip("route", "add", "203.0.113.0/24", "via", OUTSIDE)
+    datapath = captive.datapath
+    assert datapath is not None
+    one = flow(target="203.0.113.1")
+    datapath.seed(one.slot, None)
+    wait_until(lambda: datapath.apply([one], []) == [], TIMEOUT, "route known")
+
+    def told(kind: DatapathEventKind) -> Callable[[], list[DatapathEvent]]:
+        return lambda: [event for event in datapath.take_events() if event.kind is kind]
+
+    proxy.ip("route", "del", "203.0.113.0/24")
+    (event,) = wait_until(told(DatapathEventKind.TAKEN_OUT), TIMEOUT, "flow taken out")
+    assert [(refusal.flow.slot, refusal.reason) for refusal in event.flows] == [(one.slot, FlowReason.NO_ROUTE)]
+    assert datapath.installed() == []
+    assert datapath.apply([], [one]) == []
+    datapath.take_events()
+    proxy.ip("route", "add", "203.0.113.0/24", "via", OUTSIDE)
+    wait_until(told(DatapathEventKind.WAYS_BACK), TIMEOUT, "way back")
+    assert datapath.installed() == []
+    assert datapath.apply([one], []) == []
 
 
 def test_new_device_is_watched(captive: Captive, lab: NetLab) -> None:
