@@ -98,10 +98,13 @@ def test_strangers_do_not_reach_the_socket_where_the_backend_drops_them(bed: Bed
             stranger.rtp.send(stranger.next_rtp(), call.a.relay)
         heard = call.exchange(1)  # they were handled before these
         assert heard
-        delivered = datagrams_delivered(bed.relay) - before
         call.a.refused += BURST
         if bed.backend.drops_strangers:
-            assert 1 <= delivered <= SAMPLES  # a sample goes up, to be reported
+            # A sample goes up, to be reported; that takes it longer than what is forwarded on the way.
+            wait_until(lambda: datagrams_delivered(bed.relay) > before, 3.0, "a sample")
+        delivered = datagrams_delivered(bed.relay) - before
+        if bed.backend.drops_strangers:
+            assert delivered <= SAMPLES
         else:
             assert delivered == BURST + (0 if bed.backend.is_kernel else 2)
         call.check_counters()
