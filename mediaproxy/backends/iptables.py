@@ -41,6 +41,8 @@ _FIRST_ZONE: Final = 0x8000
 _ZONES: Final = 0x8000
 _VERSION: Final = "v1"
 _CROWDED: Final = 0.9
+_ON_ITS_WAY: Final = 0.002
+"""Seconds in which a packet has come through the rules that it has met the first of."""
 
 
 def open_iptables(settings: BackendSettings) -> IptablesBackend:
@@ -274,6 +276,10 @@ class IptablesBackend:
                     if fresh := [flow.zoned for flow in new if flow.family == family]:
                         chains.translate(fresh)
             self._conntrack.drop_untranslated([flow.tuple for flow in new])
+            if new:
+                # And the entry of a packet that was on its way through the rules: it would keep the flow local.
+                time.sleep(_ON_ITS_WAY)
+                self._conntrack.drop_untranslated([flow.tuple for flow in new])
         except OffloadError as error:
             # Somebody has changed our chains, or the tables are not to be had: check() begins anew. It also has to when
             # nothing was done yet but something should be gone, for its port may have another call's packets next.
