@@ -278,7 +278,8 @@ class Call:
         for party in self.parties:
             expected += count * (reasons[party.tag] is not None)  # by the relay's socket
             expected += count * self.peer(party).side.is_local  # by the receiver's
-        assert delivered == expected
+        # XDP asks for the neighbour itself: a packet that comes while the kernel looks for it anew goes up.
+        assert expected <= delivered <= expected + self.bed.backend.is_xdp
         for party, arrivals in ((self.b, at_a), (self.a, at_b)):
             assert {arrival.tos for arrival in arrivals} == {PROXY_TOS}
             assert {arrival.hops for arrival in arrivals} == {HOPS - self._hops_taken(party)}
