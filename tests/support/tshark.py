@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.netlab import Namespace, NetLab
-from tests.support.processes import Process, ProcessFailedError
+from tests.support.processes import Process, ProcessFailedError, wait_until
 
 _FIELDS: Final = (
     "frame.time_epoch", "ip.src", "ipv6.src", "ip.dst", "ipv6.dst", "udp.srcport", "udp.dstport",
     "rtp.ssrc", "rtp.seq", "rtp.payload", "rtcp.pt", "ip.ttl", "ipv6.hlim",
 )  # fmt: skip
+_QUIET_LOOKS: Final = 4
+"""Looks, 0.1 s apart, without a new packet: longer than dumpcap waits for its buffer (0.25 s)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +139,22 @@ class Capture:
         Raises:
             ProcessFailedError: dumpcap failed, or dropped packets.
         """
+        self._wait_drained()
         code = self._process.stop()
         dropped = self._process.log_value(r"received/dropped on interface '[^']*': \d+/(\d+)")
         if code != 0 or dropped != "0":
             raise ProcessFailedError(f"{self._process.name}: code {code}, {dropped} dropped\n{self._process.tail()}")
+
+    def _wait_drained(self) -> None:
+        """dumpcap, told to stop, leaves what it has not yet read from the kernel, and does not call that dropped."""
+        sizes: list[int] = []
+
+        def is_quiet() -> bool:
+            sizes.append(self.path.stat().st_size)
+            return len(sizes) > _QUIET_LOOKS and sizes[-1] == sizes[-1 - _QUIET_LOOKS]
+
+        with contextlib.suppress(TimeoutError):  # somebody still sends
+            wait_until(is_quiet, 3.0, "the capture is quiet", interval=0.1)
 
     def packets(self, rtp_ports: Iterable[int]) -> list[WirePacket]:
         """Decode RTP on these ports and RTCP on the ones above them (either end), in the order of arrival.
