@@ -5,13 +5,12 @@ An array of these is what the daemon sends to the privileged process, what that 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from struct import Struct
 from typing import Final
 
+from mediaproxy.backends.packed_address import NOWHERE, pack_address, unpack_address
 from mediaproxy.datapath.flow import MAX_FLOW_CLOCK_RATES, Flow, InstalledFlow, Slot
 from mediaproxy.net import Endpoint
 
@@ -36,29 +35,7 @@ IFINDEX_OFFSET: Final = 92
 RESULT: Final = Struct("=i")
 RESULT_OFFSET: Final = CHANGE.size - RESULT.size
 
-_CACHED_ADDRESSES: Final = 8192
-_MAPPED: Final = bytes(10) + b"\xff\xff"
-_NOWHERE: Final = bytes(16)
 _NO_RATES: Final = (0, 0) * MAX_FLOW_CLOCK_RATES
-
-
-@lru_cache(maxsize=_CACHED_ADDRESSES)
-def pack_address(address: str) -> bytes:
-    """16 bytes, network order; IPv4 as ::ffff:a.b.c.d.
-
-    Raises:
-        ValueError: it is not an address literal.
-    """
-    packed = ipaddress.ip_address(address).packed
-    return packed if len(packed) == len(_NOWHERE) else _MAPPED + packed
-
-
-@lru_cache(maxsize=_CACHED_ADDRESSES)
-def unpack_address(packed: bytes) -> str:
-    """Canonical text, as ``mediaproxy.net.parse_address`` yields it."""
-    if packed.startswith(_MAPPED):
-        return str(ipaddress.IPv4Address(packed[len(_MAPPED) :]))
-    return str(ipaddress.IPv6Address(packed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +78,7 @@ def _pack(
         flow.local.port,
         operation,
         0,
-        pack_address(flow.source.address) if flow.source else _NOWHERE,
+        pack_address(flow.source.address) if flow.source else NOWHERE,
         flow.source.port if flow.source else 0,
         pack_address(flow.sender.address),
         flow.sender.port,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mediaproxy.backends.flow_records import unpack_address
 from mediaproxy.backends.helper import bpf as helper
+from mediaproxy.backends.packed_address import unpack_address
 from mediaproxy.datapath.flow import Slot
 from mediaproxy.errors import OffloadError
 from mediaproxy.net import Endpoint

@@ -7,18 +7,17 @@ that takes no lock a worker holds; one object may be used from one thread at a t
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import TracebackType
 from typing import Final
 
 from mediaproxy.backends.helper import relay as helper
 from mediaproxy.backends.helper import rtp
 from mediaproxy.backends.helper.relay import functions, memory
+from mediaproxy.backends.packed_address import NOWHERE, pack_address, unpack_address
 from mediaproxy.backends.rtp_states import NO_RTP, merge_states, read_ssrcs, state_counters
 from mediaproxy.datapath import (
     FlowReason,
@@ -38,14 +37,10 @@ from mediaproxy.datapath.kernel import RtpState
 from mediaproxy.errors import PortBusyError, RelayError
 from mediaproxy.net import Endpoint
 
-_CACHED_ADDRESSES: Final = 8192
-"""How many addresses are remembered in packed form; a peer can't make the cache grow beyond this."""
 _EVENTS: Final = 256
 """How many reports one call into C fetches."""
 _WORKERS_MAX: Final = 64
 
-_NOWHERE: Final = bytes(16)
-_MAPPED: Final = bytes(10) + b"\xff\xff"
 _STATS_WORDS: Final = helper.STATS_SIZE // 8
 _SLOT: Final = 0xFFFFFFFF
 _NO_KERNEL: Final = Verdict(FlowReason.NO_BACKEND)
@@ -53,26 +48,16 @@ _NO_STREAM: Final = StreamCounters(0, 0, 0, 0, 0, None, ())
 _NO_COUNTERS: Final = TransportCounters(_NO_STREAM, _NO_STREAM, (0,) * helper.DROP_REASONS, 0)
 
 
-@lru_cache(maxsize=_CACHED_ADDRESSES)
 def _pack_address(address: str) -> bytes:
-    """The 16 bytes of ``mpo_endpoint.address``.
+    """See ``pack_address``.
 
     Raises:
         RelayError: it is not an address literal.
     """
     try:
-        packed = ipaddress.ip_address(address).packed
+        return pack_address(address)
     except ValueError as error:
         raise RelayError(str(error)) from error
-    return packed if len(packed) == len(_NOWHERE) else _MAPPED + packed
-
-
-@lru_cache(maxsize=_CACHED_ADDRESSES)
-def _unpack_address(packed: bytes) -> str:
-    """Canonical text, as ``mediaproxy.net.parse_address`` yields it."""
-    if packed.startswith(_MAPPED):
-        return str(ipaddress.IPv4Address(packed[len(_MAPPED) :]))
-    return str(ipaddress.IPv6Address(packed))
 
 
 def _seconds(nanoseconds: int) -> float | None:
@@ -184,7 +169,7 @@ class UserspaceRelay:
                         SourceEventKind(kind),
                         TransportHandle(handle),
                         PacketClass(packet_class),
-                        Endpoint(_unpack_address(address), port),
+                        Endpoint(unpack_address(address), port),
                         ssrc,
                     )
                     for handle, address, port, ssrc, kind, packet_class in helper.EVENT.iter_unpack(view)
@@ -326,9 +311,9 @@ def _pack_config(packed: bytearray, offset: int, config: TransportConfig) -> Non
         packed,
         offset,
         config.handle,
-        _pack_address(remote.address) if remote else _NOWHERE,
+        _pack_address(remote.address) if remote else NOWHERE,
         remote.port if remote else 0,
-        _pack_address(expected.address) if expected else _NOWHERE,
+        _pack_address(expected.address) if expected else NOWHERE,
         expected.port if expected else 0,
         config.policy,
         config.opaque * helper.CONFIG_OPAQUE | config.drop * helper.CONFIG_DROP | (tos is not None) * helper.CONFIG_TOS,

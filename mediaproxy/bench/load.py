@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mediaproxy.backends.flow_records import pack_address
 from mediaproxy.backends.helper.load import (
     BURST_MAX,
     FLOW,
@@ -21,6 +20,7 @@ from mediaproxy.backends.helper.load import (
     functions,
     memory,
 )
+from mediaproxy.backends.packed_address import pack_address
 from mediaproxy.bench.errors import BenchError
 from mediaproxy.bench.lab import Lab
 from mediaproxy.net import Endpoint

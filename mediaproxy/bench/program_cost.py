@@ -6,10 +6,11 @@ import struct
 from statistics import median
 from typing import Final
 
-from mediaproxy.backends.flow_records import SET, FlowRecord, pack_address, pack_record, results
+from mediaproxy.backends.flow_records import SET, FlowRecord, pack_record, results
 from mediaproxy.backends.flow_stats import FlowStatsMemory
 from mediaproxy.backends.helper import bpf as helper
 from mediaproxy.backends.helper.bpf import BpfPointer, Program, functions
+from mediaproxy.backends.packed_address import pack_address
 from mediaproxy.bench.errors import BenchError
 from mediaproxy.datapath.flow import Flow, InstalledFlow, Slot
 from mediaproxy.net import Endpoint

@@ -103,7 +103,6 @@ class Capabilities:
     Attributes:
         rtp_statistics: sequence, loss and jitter; else only packets and bytes.
         strict_source: strangers are dropped in the kernel; else they go up, and the relay drops them.
-        exact_replace: a flow is replaced with no packet lost.
         max_flows: ``None`` for as many as there are slots.
     """
 
@@ -113,5 +112,4 @@ class Capabilities:
     strict_source: bool = False
     opaque: bool = False
     tap: bool = False
-    exact_replace: bool = True
     max_flows: int | None = None

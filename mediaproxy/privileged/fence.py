@@ -12,17 +12,8 @@ from errno import EINVAL, EOPNOTSUPP, EPERM
 from functools import lru_cache
 from typing import Final
 
-from mediaproxy.backends.flow_records import (
-    CHANGE,
-    DROP,
-    OPAQUE,
-    REMOVE,
-    SET,
-    STRICT,
-    TAP,
-    pack_address,
-    unpack_address,
-)
+from mediaproxy.backends.flow_records import CHANGE, DROP, OPAQUE, REMOVE, SET, STRICT, TAP
+from mediaproxy.backends.packed_address import pack_address, unpack_address
 from mediaproxy.datapath.flow import MAX_FLOW_CLOCK_RATES, Capabilities
 from mediaproxy.privileged.settings import RelayRange
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, Self
 
-from mediaproxy.backends.flow_records import pack_address
 from mediaproxy.backends.kernel_backend import Link
+from mediaproxy.backends.packed_address import pack_address
 
 _IFF_UP: Final = 1
 _IFF_LOOPBACK: Final = 8

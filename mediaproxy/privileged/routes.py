@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mediaproxy.backends.flow_records import unpack_address
+from mediaproxy.backends.packed_address import unpack_address
 
 _MAX_CACHED: Final = 65_536
 _RTN_UNICAST: Final = 1

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaproxy.backends.flow_records import CHANGE, LOCAL, REMOVE, SET, FlowRecord, pack_address, pack_record
+from mediaproxy.backends.flow_records import CHANGE, LOCAL, REMOVE, SET, FlowRecord, pack_record
+from mediaproxy.backends.packed_address import pack_address
 from mediaproxy.datapath.flow import Capabilities, InstalledFlow
 from mediaproxy.net import Endpoint
 from mediaproxy.privileged.fence import Fence, is_host

@@ -12,12 +12,12 @@ from mediaproxy.backends.flow_records import (
     RESULT_OFFSET,
     SET,
     FlowRecord,
-    pack_address,
     pack_changes,
     pack_record,
     unpack_changes,
 )
 from mediaproxy.backends.kernel_backend import Link
+from mediaproxy.backends.packed_address import pack_address
 from mediaproxy.datapath.flow import InstalledFlow
 from mediaproxy.net import Endpoint
 from mediaproxy.privileged.fence import Fence

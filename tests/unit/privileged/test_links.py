@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaproxy.backends.flow_records import pack_address
 from mediaproxy.backends.kernel_backend import Link
+from mediaproxy.backends.packed_address import pack_address
 from mediaproxy.privileged.links import HostLinks, _addresses, _links, message_types, read_links
 
 HEADER = Struct("=IHHII")

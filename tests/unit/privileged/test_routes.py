@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mediaproxy.backends.flow_records import pack_address
+from mediaproxy.backends.packed_address import pack_address
 from mediaproxy.privileged.routes import KernelRoutes, Routes, WayOut
 
 

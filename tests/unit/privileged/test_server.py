@@ -11,8 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mediaproxy.backends.flow_records import CHANGE, pack_address
+from mediaproxy.backends.flow_records import CHANGE
 from mediaproxy.backends.kernel_backend import Link
+from mediaproxy.backends.packed_address import pack_address
 from mediaproxy.datapath.flow import Capabilities, FlowReason, InstalledFlow
 from mediaproxy.datapath.kernel import (
     DatapathEvent,
