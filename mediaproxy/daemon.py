@@ -41,6 +41,7 @@ from mediaproxy.config import (
     resolve_addresses,
 )
 from mediaproxy.config.address_kinds import IpNetwork
+from mediaproxy.config.capacity import calls_for_descriptors, calls_for_ports
 from mediaproxy.datapath.kernel import DatapathEventKind
 from mediaproxy.datapath.kernel_path import KernelPath
 from mediaproxy.datapath.offload import OffloadingRelay
@@ -82,9 +83,6 @@ from mediaproxy.process import (
 from mediaproxy.stats.control import ControlCounters
 
 _MAX_WORKERS: Final = 64
-_DESCRIPTORS_PER_CALL: Final = 6
-"""Of a call with one audio stream; a quarter of all descriptors is left for everything else."""
-_PORTS_PER_CALL: Final = 4
 _RETRY: Final = 1.0
 """Seconds until calls are looked after again when that failed because of a bug."""
 _RESTING_FLOWS: Final = 8192
@@ -231,8 +229,8 @@ def relay_workers(settings: Settings) -> int:
 
 def descriptor_warning(limit: int, interfaces: tuple[Interface, ...]) -> str | None:
     """Say it if there are not enough descriptors for the calls that the ports are enough for."""
-    calls = limit * 3 // 4 // _DESCRIPTORS_PER_CALL
-    if calls >= _count_ports(interfaces) // _PORTS_PER_CALL:
+    calls = calls_for_descriptors(limit)
+    if calls >= calls_for_ports(_count_ports(interfaces)):
         return None
     return f"{limit} descriptors are enough for about {calls} calls; raise LimitNOFILE (ulimit -n)"
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from mediaproxy.config.capacity import calls_for_ports
 from mediaproxy.doctor.finding import Finding, Severity
 from mediaproxy.doctor.host import Host
 from mediaproxy.doctor.subject import Subject
@@ -16,7 +17,6 @@ _FILLING: Final = 0.6
 _LINES: Final = 200_000
 """A table is looked through no further."""
 _ENTRIES_PER_CALL: Final = 4
-_PORTS_PER_CALL: Final = 4
 _ENTRY: Final = re.compile(r"\budp\b.*?\bdst=(\S+) sport=\d+ dport=(\d+)")
 """The first direction of an entry; the address is written out in full for IPv6."""
 
@@ -36,7 +36,7 @@ def check_conntrack_table(host: Host, subject: Subject) -> Iterator[Finding]:
         yield Finding("conntrack", Severity.WARNING, seen, advice)
     else:
         yield Finding("conntrack", Severity.OK, seen)
-    calls = subject.ports // _PORTS_PER_CALL
+    calls = calls_for_ports(subject.ports)
     if subject.kernel_path is KernelPath.IPTABLES and int(limit) < calls * _ENTRIES_PER_CALL:
         yield Finding(
             "conntrack-size",

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from mediaproxy.config import describe_shared_ports
+from mediaproxy.config.capacity import calls_for_descriptors, calls_for_ports, descriptors_for
 from mediaproxy.doctor.finding import Finding, Severity
 from mediaproxy.doctor.host import Host
 from mediaproxy.doctor.subject import Subject
 
-_PORTS_PER_CALL: Final = 4
-_DESCRIPTORS_PER_CALL: Final = 6
-"""Of a call with one audio stream: four sockets, and one more for each source that was learnt."""
 _FEW_CALLS: Final = 100
 _BUFFER_WANTED: Final = 256 * 1024
 """What a media socket asks for (kernel_offload/src/mpo_transport.c)."""
@@ -23,7 +21,7 @@ def check_port_range(host: Host, subject: Subject) -> Iterator[Finding]:
     """How many calls there are ports for, and who else is given these ports."""
     if not subject.interfaces:
         return
-    calls = subject.ports // _PORTS_PER_CALL
+    calls = calls_for_ports(subject.ports)
     ranges = ", ".join(f"{low}-{high}" for low, high in subject.port_ranges)
     if calls < _FEW_CALLS:
         yield Finding(
@@ -51,12 +49,12 @@ def check_descriptors(host: Host, subject: Subject) -> Iterator[Finding]:
     limit, highest = host.descriptor_limit().hard, host.read("/proc/sys/fs/nr_open")
     if limit is None or not subject.interfaces:
         return
-    calls = limit * 3 // 4 // _DESCRIPTORS_PER_CALL
-    wanted = subject.ports // _PORTS_PER_CALL
+    calls = calls_for_descriptors(limit)
+    wanted = calls_for_ports(subject.ports)
     if calls >= wanted:
         yield Finding("descriptors", Severity.OK, f"{limit} descriptors: enough for {calls} calls")
         return
-    needed = wanted * _DESCRIPTORS_PER_CALL * 4 // 3
+    needed = descriptors_for(wanted)
     advice = f"LimitNOFILE={needed} (ulimit -n), or a smaller port range"
     if highest and highest.isdecimal() and int(highest) < needed:
         advice = f"sysctl fs.nr_open={needed}; {advice}"
