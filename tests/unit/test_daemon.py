@@ -32,23 +32,7 @@ from mediaproxy.logs import LogLevel, LogSink, make_logger
 from mediaproxy.ng.message import NgReply, NgRequest
 from mediaproxy.ng.words import EndpointLearning
 from mediaproxy.privileged.settings import Candidate
-
-
-class Lines:
-    """A log destination that remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, level: LogLevel, line: str, /) -> bool:
-        self.lines.append(line)
-        return True
-
-    def reopen(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+from tests.support.log_lines import Lines
 
 
 class ScriptedEngine:

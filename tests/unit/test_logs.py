@@ -25,24 +25,7 @@ from mediaproxy.logs import (
     open_destination,
     take_library_logs,
 )
-
-
-class Lines:
-    """A destination that remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.reopened = 0
-
-    def write(self, level: LogLevel, line: str, /) -> bool:
-        self.lines.append(line)
-        return True
-
-    def reopen(self) -> None:
-        self.reopened += 1
-
-    def close(self) -> None:
-        pass
+from tests.support.log_lines import Lines
 
 
 class Unprintable:

@@ -12,26 +12,12 @@ from typing import Any
 import pytest
 
 from mediaproxy.errors import OffloadError
-from mediaproxy.logs import LogLevel, LogSink, make_logger
+from mediaproxy.logs import LogSink, make_logger
 from mediaproxy.privileged import launch
 from mediaproxy.privileged.launch import KernelPathRun, NoKernelPathError, open_flow_stats
 from mediaproxy.privileged.rights import Capability
 from mediaproxy.privileged.settings import FirewallMode, KernelPath, PrivilegedSettings
-
-
-class Lines:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, level: LogLevel, line: str, /) -> bool:
-        self.lines.append(line)
-        return True
-
-    def reopen(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+from tests.support.log_lines import Lines
 
 
 class Bed:
